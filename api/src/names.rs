@@ -1,0 +1,54 @@
+//! Every label, annotation and finalizer that Argosy reads or writes, in one place.
+
+/// Label of a *routed* Workflow: the name of its `WorkloadCluster`; empty while it waits for one.
+/// Taken over from KubeStellar's multi-cluster Argo set-up, whose users already set it by hand.
+pub const CLUSTER: &str = "kubestellar.io/cluster";
+
+/// Value of [`CLUSTER`] that asks for the control cluster itself. No `WorkloadCluster` may have this name.
+pub const LOCAL: &str = "local";
+
+/// Everything of Argosy's own on an object starts with this.
+pub const PREFIX: &str = "argosy.dev/";
+
+/// Namespace annotation: label selector over WorkloadClusters; its presence makes a rule.
+pub const CLUSTERS: &str = "argosy.dev/clusters";
+
+/// Namespace annotation: label selector over the namespace's Workflows; absent selects all.
+pub const WORKFLOWS: &str = "argosy.dev/workflows";
+
+/// Annotation on an original: the decision of the webhook, a [`crate::Placement`].
+pub const PLACEMENT: &str = "argosy.dev/placement";
+
+/// Annotation on an original: what the syncer did about it, a [`crate::Delivery`].
+pub const DELIVERY: &str = "argosy.dev/delivery";
+
+/// Annotation on an original: `true` is the user's wish that the copy be suspended. The only one of ours that
+/// a user may write.
+pub const SUSPEND: &str = "argosy.dev/suspend";
+
+/// Label on a copy: the identity of the control cluster that it came from.
+pub const CONTROL: &str = "argosy.dev/control";
+
+/// Label on a copy: the UID of its original.
+pub const ORIGIN: &str = "argosy.dev/origin";
+
+/// Annotation on a copy: which attempt at delivering the original it belongs to.
+pub const ATTEMPT: &str = "argosy.dev/attempt";
+
+/// Finalizer on a copy, so that neither its TTL nor a delete in the WEC outruns the return of its final status.
+pub const STATUS_RETURN: &str = "argosy.dev/status-return";
+
+/// Finalizer on a `WorkloadCluster` and label value of managed objects.
+pub const MANAGER: &str = "argosy";
+
+/// Argo's label with a Workflow's phase.
+pub const ARGO_PHASE: &str = "workflows.argoproj.io/phase";
+
+/// Argo's label that says a Workflow is done (`true`).
+pub const ARGO_COMPLETED: &str = "workflows.argoproj.io/completed";
+
+/// Argo's label with the state of archiving.
+pub const ARGO_ARCHIVING: &str = "workflows.argoproj.io/workflow-archiving-status";
+
+/// Argo's label that gives a Workflow to one controller among several.
+pub const ARGO_INSTANCE: &str = "workflows.argoproj.io/controller-instanceid";

@@ -1,0 +1,87 @@
+//! `WorkloadCluster`: a workload execution cluster (WEC) as the control cluster knows it.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Type of the condition that says whether the cluster can be reached and takes deliveries.
+pub const READY: &str = "Ready";
+/// Type of the condition that says whether the cluster can run Argo Workflows.
+pub const ARGO_READY: &str = "ArgoReady";
+
+/// A cluster that runs workflows for the control cluster. Its labels are what `argosy.dev/clusters` selects by.
+#[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "argosy.dev",
+    version = "v1alpha1",
+    kind = "WorkloadCluster",
+    shortname = "wec",
+    category = "argosy",
+    status = "WorkloadClusterStatus",
+    derive = "PartialEq",
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].status"}"#,
+    printcolumn = r#"{"name":"Argo","type":"string","jsonPath":".status.conditions[?(@.type=='ArgoReady')].status"}"#,
+    printcolumn = r#"{"name":"Cordoned","type":"boolean","jsonPath":".spec.cordoned"}"#,
+    printcolumn = r#"{"name":"Version","type":"string","jsonPath":".status.kubernetesVersion"}"#,
+    printcolumn = r#"{"name":"Message","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].message","priority":1}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
+    validation = Rule::new("self.metadata.name != 'local'")
+        .message("'local' means the control cluster itself, so no WorkloadCluster may have that name"),
+    validation = Rule::new("size(self.metadata.name) <= 63")
+        .message("the name becomes a label value (kubestellar.io/cluster), so it may have at most 63 characters")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadClusterSpec {
+    /// The Secret, in the syncer's own namespace, that holds the kubeconfig for the cluster. It may hold a token or
+    /// a client certificate inline; exec, auth providers, file paths and proxies are refused.
+    pub kubeconfig_secret: SecretKey,
+    /// A cordoned cluster gets no new workflows; those it has run on.
+    #[serde(default)]
+    pub cordoned: bool,
+    /// The control cluster's namespaces whose workflows may run here, by name, or `*` for every one. Empty: none.
+    #[serde(default)]
+    pub namespaces: Vec<String>,
+    /// Create a workflow's namespace in the cluster where it is missing.
+    #[serde(default)]
+    pub create_namespaces: bool,
+}
+
+/// A key of a Secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SecretKey {
+    /// Name of the Secret.
+    #[schemars(length(min = 1))]
+    pub name: String,
+    /// Key in its data.
+    #[serde(default = "default_key")]
+    pub key: String,
+}
+
+fn default_key() -> String {
+    "kubeconfig".to_owned()
+}
+
+/// What the syncer found out about the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadClusterStatus {
+    /// `Ready` and `ArgoReady`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// UID of the cluster's kube-system namespace, pinned when it was first reached: a kubeconfig that later leads
+    /// to another cluster makes this one not ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_uid: Option<String>,
+    /// What the cluster's API server says of its version, for example `v1.34.4`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubernetes_version: Option<String>,
+}
+
+impl WorkloadClusterStatus {
+    /// The condition of this type, if the syncer has set it.
+    pub fn condition(&self, r#type: &str) -> Option<&Condition> {
+        self.conditions.iter().find(|condition| condition.type_ == r#type)
+    }
+}

@@ -1,0 +1,77 @@
+{{/* Objects of the cluster have fixed names: a second installation beside this one would put its own fence across the
+other's syncer, so Helm's refusal to take over what another release owns is what is wanted. */}}
+
+{{- define "argosy.labels" -}}
+app.kubernetes.io/name: argosy
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{/* Labels that tell the pods of one component: (dict "root" $ "component" "webhook") */}}
+{{- define "argosy.selector" -}}
+app.kubernetes.io/name: argosy
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{- define "argosy.image" -}}
+{{ printf "%s/%s:%s" .root.Values.image.registry (get .root.Values.image .component) (.root.Values.image.tag | default .root.Chart.AppVersion) }}
+{{- end }}
+
+{{- define "argosy.syncerUser" -}}
+system:serviceaccount:{{ .Release.Namespace }}:argosy-syncer
+{{- end }}
+
+{{/* Whom to ask when the webhook is silent. It ends up inside a CEL string in single quotes; the schema keeps quotes
+and backslashes out of the URL's host, and this takes them out of the rest. */}}
+{{- define "argosy.webhookWhere" -}}
+{{- if .Values.webhook.url -}}
+it is expected at {{ regexReplaceAll `['\\\\]` .Values.webhook.url "" }}
+{{- else -}}
+kubectl -n {{ .Release.Namespace }} get deployment argosy-webhook
+{{- end -}}
+{{- end }}
+
+{{/* What the pods of both components have in common. */}}
+{{- define "argosy.podSecurity" -}}
+runAsNonRoot: true
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+
+{{- define "argosy.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end }}
+
+{{- define "argosy.env" -}}
+- name: POD_NAME
+  valueFrom: {fieldRef: {fieldPath: metadata.name}}
+- name: POD_NAMESPACE
+  valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+- name: ARGOSY_LOG
+  value: {{ .Values.logs.filter | quote }}
+- name: ARGOSY_LOG_FORMAT
+  value: {{ .Values.logs.format }}
+{{- end }}
+
+{{- define "argosy.probes" -}}
+readinessProbe:
+  httpGet: {path: /readyz, port: admin}
+  periodSeconds: 2
+livenessProbe:
+  httpGet: {path: /healthz, port: admin}
+  periodSeconds: 10
+  timeoutSeconds: 3
+{{- end }}
+
+{{/* Annotations that let Prometheus' usual pod discovery find the metrics. */}}
+{{- define "argosy.podAnnotations" -}}
+prometheus.io/scrape: "true"
+prometheus.io/port: "8080"
+prometheus.io/path: /metrics
+{{- end }}

@@ -1,0 +1,48 @@
+//! What placement knows of a cluster.
+
+use std::collections::BTreeMap;
+
+use argosy_api::{WorkloadCluster, workload_cluster as api};
+
+/// A WorkloadCluster, reduced to what a decision needs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cluster {
+    pub name: String,
+    pub labels: BTreeMap<String, String>,
+    /// Why nothing can be delivered to it now; `None` when it is ready.
+    pub not_ready: Option<String>,
+    pub cordoned: bool,
+    /// Namespaces of the control cluster that may use it, or `*`.
+    pub namespaces: Vec<String>,
+}
+
+impl From<&WorkloadCluster> for Cluster {
+    fn from(cluster: &WorkloadCluster) -> Self {
+        Self {
+            name: cluster.metadata.name.clone().unwrap_or_default(),
+            labels: cluster.metadata.labels.clone().unwrap_or_default(),
+            not_ready: not_ready(cluster),
+            cordoned: cluster.spec.cordoned,
+            namespaces: cluster.spec.namespaces.clone(),
+        }
+    }
+}
+
+/// The message of the first condition that is not true.
+fn not_ready(cluster: &WorkloadCluster) -> Option<String> {
+    [api::READY, api::ARGO_READY].into_iter().find_map(|name| {
+        let condition = cluster.status.as_ref().and_then(|status| status.condition(name));
+        match condition {
+            Some(condition) if condition.status == "True" => None,
+            Some(condition) => Some(format!("{name} is {}: {}", condition.status, condition.message)),
+            None => Some(format!("{name} is not known yet; is the syncer running?")),
+        }
+    })
+}
+
+impl Cluster {
+    /// Whether workflows of this namespace may run here.
+    pub fn consents_to(&self, namespace: &str) -> bool {
+        self.namespaces.iter().any(|name| name == "*" || name == namespace)
+    }
+}

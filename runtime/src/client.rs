@@ -1,0 +1,98 @@
+//! Clients for API servers.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use thiserror::Error;
+
+/// How long one request to an API server may take.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Where the control cluster is.
+#[derive(Clone, Debug, Args)]
+pub struct ClientArgs {
+    /// Kubeconfig of the control cluster; without it: the pod's service account, or else what kubectl would use
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+}
+
+#[derive(Debug, Error)]
+pub enum ClientError {
+    #[error("kubeconfig {path:?} of the control cluster cannot be used")]
+    ReadKubeconfig { path: PathBuf, source: kube::config::KubeconfigError },
+    #[error("no way to the control cluster: neither in a pod, nor is there a kubeconfig (--kubeconfig)")]
+    Infer { source: kube::config::InferConfigError },
+    #[error("no client for the control cluster")]
+    Build { source: kube::Error },
+}
+
+impl ClientArgs {
+    /// A client for the control cluster.
+    pub async fn client(self) -> Result<Client, ClientError> {
+        let Self { kubeconfig } = self;
+        let mut config = match kubeconfig {
+            Some(path) => {
+                let read = |source| ClientError::ReadKubeconfig { path: path.clone(), source };
+                let kubeconfig = Kubeconfig::read_from(&path).map_err(read)?;
+                Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(read)?
+            }
+            None => Config::infer().await.map_err(|source| ClientError::Infer { source })?,
+        };
+        configure(&mut config);
+        Client::try_from(config).map_err(|source| ClientError::Build { source })
+    }
+}
+
+/// What every client of ours has in common: no hidden retries, which would outlast any deadline (up to 164 s).
+pub fn configure(config: &mut Config) {
+    config.default_retry = false;
+    config.connect_timeout = Some(Duration::from_secs(5));
+}
+
+/// A request that failed, or did not end in time.
+#[derive(Debug, Error)]
+pub enum RequestError {
+    #[error(transparent)]
+    Kube(#[from] kube::Error),
+    #[error("no answer within {} s", DEADLINE.as_secs())]
+    Deadline,
+}
+
+impl RequestError {
+    /// The HTTP status that the API server answered with, if it did.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Kube(kube::Error::Api(status)) => Some(status.code),
+            _ => None,
+        }
+    }
+
+    /// What the API server said, or what kept it from answering: for people, without the layers around it.
+    pub fn message(&self) -> String {
+        match self {
+            Self::Kube(kube::Error::Api(status)) => status.message.clone(),
+            other => innermost(other),
+        }
+    }
+}
+
+/// The message at the bottom of a chain of sources: "connection refused" rather than "service error".
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+/// Waits for a request to an API server, at most [`DEADLINE`].
+pub async fn within<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, RequestError> {
+    match tokio::time::timeout(DEADLINE, request).await {
+        Ok(answer) => answer.map_err(RequestError::Kube),
+        Err(_) => Err(RequestError::Deadline),
+    }
+}

@@ -1,0 +1,117 @@
+//! The copy: what of an original goes to the WEC.
+
+use std::collections::BTreeMap;
+
+use argosy_api::{Delivery, Workflow, names, workflow};
+use kube::api::{DynamicObject, ObjectMeta, TypeMeta};
+use serde_json::{Map, Value};
+
+/// An original as it is delivered: everything that its user wrote.
+pub type WholeWorkflow = Workflow<Map<String, Value>, Map<String, Value>>;
+
+/// Labels that say something about the original's own run or controller, not about what is to be run.
+const NOT_DELIVERED: [&str; 4] =
+    [names::ARGO_COMPLETED, names::ARGO_PHASE, names::ARGO_ARCHIVING, names::ARGO_INSTANCE];
+
+/// Builds the copy of an original: same name and namespace, the user's labels, annotations and spec, marked with
+/// where it comes from, and without what ties the original to the control cluster. ownerReferences would have the
+/// WEC's garbage collector delete it; finalizers would never be released there.
+pub fn copy_of(original: &WholeWorkflow, control_id: &str, delivery: &Delivery) -> DynamicObject {
+    let metadata = &original.metadata;
+    let mut labels = metadata.labels.clone().unwrap_or_default();
+    labels.retain(|key, _| !NOT_DELIVERED.contains(&key.as_str()));
+    labels.insert(names::CONTROL.to_owned(), control_id.to_owned());
+    labels.insert(names::ORIGIN.to_owned(), metadata.uid.clone().unwrap_or_default());
+
+    let mut annotations: BTreeMap<String, String> = metadata.annotations.clone().unwrap_or_default();
+    let suspended = annotations.get(names::SUSPEND).is_some_and(|wish| wish == "true");
+    annotations.retain(|key, _| !key.starts_with(names::PREFIX));
+    annotations.insert(names::ATTEMPT.to_owned(), delivery.attempt.to_string());
+
+    let mut spec = original.spec.clone().unwrap_or_default();
+    if suspended {
+        spec.insert("suspend".to_owned(), Value::Bool(true));
+    } else {
+        spec.remove("suspend");
+    }
+    let mut data = Map::from_iter([("spec".to_owned(), Value::Object(spec))]);
+    // A status with nodes before anything ran is part of what was created: a memoized resubmit.
+    if let Some(status) = original.status.as_ref().filter(|status| status.contains_key("nodes")) {
+        data.insert("status".to_owned(), Value::Object(status.clone()));
+    }
+    DynamicObject {
+        types: Some(TypeMeta {
+            api_version: format!("{}/{}", workflow::GROUP, workflow::VERSION),
+            kind: workflow::KIND.to_owned(),
+        }),
+        metadata: ObjectMeta {
+            name: metadata.name.clone(),
+            namespace: metadata.namespace.clone(),
+            labels: Some(labels),
+            annotations: Some(annotations),
+            finalizers: Some(vec![names::STATUS_RETURN.to_owned()]),
+            ..ObjectMeta::default()
+        },
+        data: Value::Object(data),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn copied(original: Value) -> Value {
+        let original: WholeWorkflow = serde_json::from_value(original).unwrap();
+        let delivery = Delivery { attempt: 2, cluster: "c1".into(), cluster_uid: "k".into(), copy: None };
+        serde_json::to_value(copy_of(&original, "control-id", &delivery)).unwrap()
+    }
+
+    #[test]
+    fn the_copy_is_what_the_user_wrote_and_where_it_comes_from() {
+        let copy = copied(json!({
+            "apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow",
+            "metadata": {
+                "name": "a", "generateName": "a-", "namespace": "team", "uid": "u", "resourceVersion": "7", "generation": 3,
+                "creationTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["f"], "managedFields": [{}],
+                "ownerReferences": [{"apiVersion": "v1", "kind": "CronWorkflow", "name": "c", "uid": "o"}],
+                "labels": {
+                    "app": "x", "kubestellar.io/cluster": "c1", "workflows.argoproj.io/completed": "false",
+                    "workflows.argoproj.io/phase": "Pending", "workflows.argoproj.io/creator": "me",
+                    "workflows.argoproj.io/workflow-archiving-status": "Pending",
+                    "workflows.argoproj.io/controller-instanceid": "i"
+                },
+                "annotations": {"note": "n", "argosy.dev/placement": "{}", "argosy.dev/delivery": "{}"}
+            },
+            "spec": {"suspend": true, "entrypoint": "e", "arguments": {}},
+            "status": {"phase": "Pending", "message": "waits"}
+        }));
+        assert_eq!(
+            copy,
+            json!({
+                "apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow",
+                "metadata": {
+                    "name": "a", "namespace": "team", "finalizers": ["argosy.dev/status-return"],
+                    "labels": {
+                        "app": "x", "kubestellar.io/cluster": "c1", "workflows.argoproj.io/creator": "me",
+                        "argosy.dev/control": "control-id", "argosy.dev/origin": "u"
+                    },
+                    "annotations": {"note": "n", "argosy.dev/attempt": "2"}
+                },
+                "spec": {"entrypoint": "e", "arguments": {}}
+            })
+        );
+    }
+
+    #[test]
+    fn a_suspend_that_the_user_wished_stays() {
+        let wished = json!({"metadata": {"annotations": {"argosy.dev/suspend": "true"}}, "spec": {"suspend": true}});
+        assert_eq!(copied(wished)["spec"], json!({"suspend": true}));
+    }
+
+    #[test]
+    fn a_status_with_nodes_was_given_at_creation_and_goes_along() {
+        let memoized = json!({"metadata": {}, "spec": {}, "status": {"nodes": {"a": {"phase": "Succeeded"}}}});
+        assert_eq!(copied(memoized)["status"], json!({"nodes": {"a": {"phase": "Succeeded"}}}));
+    }
+}

@@ -1,0 +1,156 @@
+//! From the original to its copy.
+
+use std::time::Duration;
+
+use argosy_api::workflow::SyncView;
+use argosy_api::{Delivery, names, workflow};
+use argosy_placement::{Request, permitted};
+use argosy_runtime::client::{DEADLINE, RequestError, within};
+use argosy_runtime::policy;
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
+use kube::api::{DynamicObject, ObjectMeta, PostParams};
+use kube::{Api, ResourceExt};
+use serde_json::json;
+
+use crate::copy::{WholeWorkflow, copy_of};
+use crate::desk::{Key, Original};
+use crate::plan::to_text;
+use crate::status::add;
+use crate::work::{StepError, Work};
+
+impl Work {
+    /// Writes down that a copy is about to be created. Whoever finds the record after a crash looks for that copy
+    /// instead of starting over.
+    pub(crate) async fn record(&self, key: &Key, original: &Original, delivery: &Delivery) -> Result<(), StepError> {
+        let annotation = add(&["metadata", "annotations", names::DELIVERY], json!(to_text(delivery)));
+        self.write_original(key, original, vec![annotation]).await
+    }
+
+    /// Creates the copy, if rule and consent still allow it.
+    pub(crate) async fn deliver(&self, key: &Key, original: &Original, delivery: &Delivery) -> Result<(), StepError> {
+        let api: Api<WholeWorkflow> = Api::namespaced(self.control.clone(), &key.namespace);
+        let whole = within(api.get_opt(&key.name)).await.map_err(|source| StepError::ReadOriginal { source })?;
+        let Some(whole) = whole.filter(|whole| whole.uid().as_ref() == Some(&original.uid)) else {
+            return Err(StepError::Outdated);
+        };
+        if let Err(why) = self.permitted(key, &whole).await? {
+            return self.wait(key, original, format!("not delivered to {}: {why}", self.here.cluster)).await;
+        }
+        let copy = copy_of(&whole, &self.control_id, delivery);
+        match self.create(key, &copy).await {
+            Ok(created) => {
+                tracing::info!(workflow = %key, attempt = delivery.attempt, "delivered");
+                self.metrics.delivered.inc();
+                self.copies.written(created);
+                Ok(())
+            }
+            Err(error) => self.not_created(key, original, error).await,
+        }
+    }
+
+    /// Asks rule and consent again: a stamp can be forged, and rules change.
+    async fn permitted(&self, key: &Key, whole: &WholeWorkflow) -> Result<Result<(), String>, StepError> {
+        let rule = match self.policy.rule(&key.namespace) {
+            Some(rule) => rule,
+            // Newer than the watch.
+            None => {
+                let api: Api<Namespace> = Api::all(self.control.clone());
+                let namespace = within(api.get(&key.namespace)).await;
+                let namespace = namespace.map_err(|source| StepError::ReadOriginal { source })?;
+                policy::rule_of(&key.namespace, namespace.annotations()).into()
+            }
+        };
+        let request = Request { namespace: &key.namespace, labels: whole.labels(), own_cluster: None };
+        let cluster = self.policy.cluster(&self.here.cluster);
+        Ok(permitted(&request, rule.as_ref().as_ref(), cluster.as_deref()))
+    }
+
+    async fn create(&self, key: &Key, copy: &DynamicObject) -> Result<SyncView, RequestError> {
+        let api: Api<DynamicObject> = Api::namespaced_with(self.wec.clone(), &key.namespace, &workflow::api_resource());
+        let post = async || {
+            self.metrics.copy_writes.inc();
+            within(api.create(&PostParams::default(), copy)).await
+        };
+        let created = match post().await {
+            Err(error) if self.create_namespaces && is_missing_namespace(&error) => {
+                self.create_namespace(&key.namespace).await?;
+                post().await?
+            }
+            created => created?,
+        };
+        // What the watch would say of it, without waiting for the watch.
+        Ok(SyncView { metadata: created.metadata, spec: None, status: None })
+    }
+
+    async fn create_namespace(&self, name: &str) -> Result<(), RequestError> {
+        let labels = [("app.kubernetes.io/managed-by".to_owned(), names::MANAGER.to_owned())].into();
+        let metadata = ObjectMeta { name: Some(name.to_owned()), labels: Some(labels), ..ObjectMeta::default() };
+        let namespace = Namespace { metadata, ..Namespace::default() };
+        let api: Api<Namespace> = Api::all(self.wec.clone());
+        match within(api.create(&PostParams::default(), &namespace)).await {
+            Err(error) if error.status() != Some(409) => return Err(error),
+            _ => {}
+        }
+        // Argo fails a workflow whose pods' account is not there yet; it follows the namespace within moments.
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.wec.clone(), name);
+        let appears = async {
+            while within(accounts.get_opt("default")).await?.is_none() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Ok(())
+        };
+        // Without it in time the copy is created all the same: it may name an account of its own.
+        tokio::time::timeout(DEADLINE, appears).await.unwrap_or(Ok(()))
+    }
+
+    /// What a refused creation means for the original.
+    async fn not_created(&self, key: &Key, original: &Original, error: RequestError) -> Result<(), StepError> {
+        let cluster = &self.here.cluster;
+        match error.status() {
+            Some(409) => self.name_is_taken(key, original).await,
+            Some(400 | 422) => {
+                self.fail(key, original, &format!("cluster {cluster} refused it: {}", error.message())).await
+            }
+            Some(404) if is_missing_namespace(&error) => {
+                let why = format!(
+                    "cluster {cluster} has no namespace {:?}: create it there, or set createNamespaces on the WorkloadCluster",
+                    key.namespace
+                );
+                self.wait(key, original, why).await
+            }
+            Some(403 | 404) => {
+                self.wait(key, original, format!("cluster {cluster} does not take it: {}", error.message())).await
+            }
+            _ => Err(StepError::WriteCopy { source: error }),
+        }
+    }
+
+    /// The name is taken in the WEC: by our own copy, which the watch will show, by an older one of ours, which makes
+    /// way, or by a stranger, who is left alone.
+    async fn name_is_taken(&self, key: &Key, original: &Original) -> Result<(), StepError> {
+        let api: Api<SyncView> = Api::namespaced(self.wec.clone(), &key.namespace);
+        let present = within(api.get_opt(&key.name)).await.map_err(|source| StepError::ReadCopy { source })?;
+        let Some(present) = present else {
+            return Err(StepError::Outdated);
+        };
+        if present.labels().get(names::CONTROL) == Some(&self.control_id) {
+            self.copies.written(present);
+            return Err(StepError::Outdated);
+        }
+        let message = format!(
+            "cluster {} already has a workflow {key} that is not from here; it was left alone. Delete it there, or use another name",
+            self.here.cluster
+        );
+        self.fail(key, original, &message).await
+    }
+
+    /// Says what a workflow waits for, and asks for another try.
+    async fn wait(&self, key: &Key, original: &Original, why: String) -> Result<(), StepError> {
+        self.say(key, original, &why).await?;
+        Err(StepError::Waits { why })
+    }
+}
+
+fn is_missing_namespace(error: &RequestError) -> bool {
+    error.status() == Some(404) && error.message().starts_with("namespaces ")
+}

@@ -1,0 +1,239 @@
+//! What is known of one cluster's workflows: the originals that are routed to it, and their copies there.
+//!
+//! Fed by two watches and by the answers to our own writes; whichever is newer by resourceVersion counts, so that a
+//! late event never undoes what we know already.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use argosy_api::workflow::SyncView;
+use argosy_api::{Delivery, names};
+use kube::ResourceExt;
+use kube::runtime::watcher::Event;
+use serde_json::value::RawValue;
+
+use crate::status::Digest;
+
+/// Namespace and name, the same on both sides.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    pub namespace: String,
+    pub name: String,
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// An original, as far as the syncer looks at it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Original {
+    pub uid: String,
+    pub resource_version: String,
+    pub deleting: bool,
+    pub completed: bool,
+    /// Argo's labels `phase` and `completed`.
+    pub argo_labels: [Option<String>; 2],
+    /// The record of its delivery, or what makes it unreadable.
+    pub delivery: Option<Result<Delivery, String>>,
+    /// `spec.shutdown`, which `argo stop` and `argo terminate` set.
+    pub shutdown: Option<String>,
+    /// `None` where it has no status at all.
+    pub status: Option<Digest>,
+}
+
+/// A copy, as far as the syncer looks at it.
+#[derive(Clone, Debug, Default)]
+pub struct Copy {
+    pub uid: String,
+    pub resource_version: String,
+    pub deleting: bool,
+    pub completed: bool,
+    pub argo_labels: [Option<String>; 2],
+    /// UID of the original that it is a copy of.
+    pub origin: String,
+    pub attempt: u32,
+    /// Whether our finalizer is on it.
+    pub held: bool,
+    pub shutdown: Option<String>,
+    pub status: Option<Arc<RawValue>>,
+}
+
+const ARGO_LABELS: [&str; 2] = [names::ARGO_PHASE, names::ARGO_COMPLETED];
+
+impl Key {
+    pub fn of(object: &SyncView) -> Self {
+        Self { namespace: object.namespace().unwrap_or_default(), name: object.name_any() }
+    }
+}
+
+impl Original {
+    pub fn new(object: SyncView) -> Self {
+        let delivery = object.annotations().get(names::DELIVERY);
+        let status = object.status.as_deref().filter(|status| status.get() != "null");
+        Self {
+            delivery: delivery.map(|text| serde_json::from_str(text).map_err(|error| error.to_string())),
+            // A status that is no object is replaced as a whole, like one that is not there.
+            status: status.and_then(|status| Digest::of(status).ok()),
+            completed: is_completed(&object),
+            argo_labels: argo_labels(&object),
+            deleting: object.metadata.deletion_timestamp.is_some(),
+            shutdown: shutdown(&object),
+            uid: object.metadata.uid.unwrap_or_default(),
+            resource_version: object.metadata.resource_version.unwrap_or_default(),
+        }
+    }
+}
+
+impl Copy {
+    pub fn new(object: SyncView) -> Self {
+        Self {
+            origin: object.labels().get(names::ORIGIN).cloned().unwrap_or_default(),
+            attempt: object.annotations().get(names::ATTEMPT).and_then(|n| n.parse().ok()).unwrap_or_default(),
+            held: object.finalizers().iter().any(|finalizer| finalizer == names::STATUS_RETURN),
+            completed: is_completed(&object),
+            argo_labels: argo_labels(&object),
+            deleting: object.metadata.deletion_timestamp.is_some(),
+            shutdown: shutdown(&object),
+            status: object.status.filter(|status| status.get() != "null").map(Arc::from),
+            uid: object.metadata.uid.unwrap_or_default(),
+            resource_version: object.metadata.resource_version.unwrap_or_default(),
+        }
+    }
+}
+
+fn shutdown(object: &SyncView) -> Option<String> {
+    object.spec.as_ref().and_then(|spec| spec.shutdown.clone()).filter(|shutdown| !shutdown.is_empty())
+}
+
+fn is_completed(object: &SyncView) -> bool {
+    object.labels().get(names::ARGO_COMPLETED).is_some_and(|completed| completed == "true")
+}
+
+fn argo_labels(object: &SyncView) -> [Option<String>; 2] {
+    ARGO_LABELS.map(|label| object.labels().get(label).cloned())
+}
+
+/// One side of the desk: objects of a watch by key.
+#[derive(Debug)]
+pub struct Side<T> {
+    state: Mutex<State<T>>,
+    new: fn(SyncView) -> T,
+}
+
+#[derive(Debug)]
+struct State<T> {
+    items: HashMap<Key, (u64, T)>,
+    /// Keys seen in the list that is under way.
+    listed: HashSet<Key>,
+    synced: bool,
+}
+
+impl<T: Clone> Side<T> {
+    pub fn new(new: fn(SyncView) -> T) -> Self {
+        Self { state: Mutex::new(State { items: HashMap::new(), listed: HashSet::new(), synced: false }), new }
+    }
+
+    /// Takes in an event of the watch. Returns the keys that may need work.
+    pub fn apply(&self, event: Event<SyncView>) -> Vec<Key> {
+        let mut state = self.state();
+        match event {
+            Event::Init => {
+                state.listed.clear();
+                Vec::new()
+            }
+            Event::InitApply(object) => {
+                state.listed.insert(Key::of(&object));
+                vec![self.put(&mut state, object)]
+            }
+            Event::InitDone => {
+                state.synced = true;
+                let listed = std::mem::take(&mut state.listed);
+                let gone: Vec<Key> = state.items.keys().filter(|key| !listed.contains(*key)).cloned().collect();
+                gone.iter().for_each(|key| drop(state.items.remove(key)));
+                gone
+            }
+            Event::Apply(object) => vec![self.put(&mut state, object)],
+            Event::Delete(object) => {
+                let key = Key::of(&object);
+                state.items.remove(&key);
+                vec![key]
+            }
+        }
+    }
+
+    /// Takes in the answer to a write of ours.
+    pub fn written(&self, object: SyncView) {
+        self.put(&mut self.state(), object);
+    }
+
+    fn put(&self, state: &mut State<T>, object: SyncView) -> Key {
+        let key = Key::of(&object);
+        // Versions of one API server compare as numbers; what cannot be read is taken as new.
+        let version = object.metadata.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(u64::MAX);
+        if state.items.get(&key).is_none_or(|(known, _)| *known <= version) {
+            state.items.insert(key.clone(), (version, (self.new)(object)));
+        }
+        key
+    }
+
+    pub fn get(&self, key: &Key) -> Option<T> {
+        self.state().items.get(key).map(|(_, item)| item.clone())
+    }
+
+    pub fn keys(&self) -> Vec<Key> {
+        self.state().items.keys().cloned().collect()
+    }
+
+    /// Whether the first list has been read.
+    pub fn is_synced(&self) -> bool {
+        self.state().synced
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(name: &str, version: &str) -> SyncView {
+        let text = format!(
+            r#"{{"metadata":{{"namespace":"n","name":"{name}","resourceVersion":"{version}"}},"status":{{"phase":"{version}"}}}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    fn version(side: &Side<Original>, name: &str) -> Option<String> {
+        side.get(&Key { namespace: "n".into(), name: name.into() }).map(|original| original.resource_version)
+    }
+
+    #[test]
+    fn a_late_event_does_not_undo_the_answer_to_a_write() {
+        let side = Side::new(Original::new);
+        side.apply(Event::Apply(object("a", "9")));
+        side.written(object("a", "11"));
+        side.apply(Event::Apply(object("a", "10")));
+        assert_eq!(version(&side, "a").as_deref(), Some("11"));
+        side.apply(Event::Apply(object("a", "100")));
+        assert_eq!(version(&side, "a").as_deref(), Some("100"));
+    }
+
+    #[test]
+    fn what_a_relist_no_longer_has_needs_work_and_is_gone() {
+        let side = Side::new(Original::new);
+        for event in [Event::Init, Event::InitApply(object("a", "1")), Event::InitApply(object("b", "2"))] {
+            assert!(!side.is_synced());
+            side.apply(event);
+        }
+        assert!(side.apply(Event::InitDone).is_empty() && side.is_synced());
+        side.apply(Event::Init);
+        side.apply(Event::InitApply(object("b", "2")));
+        assert_eq!(side.apply(Event::InitDone), [Key { namespace: "n".into(), name: "a".into() }]);
+        assert_eq!((version(&side, "a"), version(&side, "b").as_deref()), (None, Some("2")));
+    }
+}

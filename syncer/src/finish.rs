@@ -1,0 +1,109 @@
+//! The end of a copy: released when its final status is back, removed when its original is gone, or found missing.
+
+use argosy_api::workflow::SyncView;
+use argosy_api::{Delivery, names};
+use argosy_runtime::client::within;
+use json_patch::{Patch as JsonPatch, PatchOperation, TestOperation};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
+use kube::{Api, ResourceExt};
+use serde_json::json;
+
+use crate::desk::{Copy, Key, Original};
+use crate::status::add;
+use crate::work::{StepError, Work};
+
+impl Work {
+    /// Hands `spec.shutdown` on to the copy.
+    pub(crate) async fn shut_down(&self, key: &Key, copy: &Copy, shutdown: &str) -> Result<(), StepError> {
+        tracing::info!(workflow = %key, shutdown, "handing the user's shutdown on");
+        self.write_copy(key, copy, vec![add(&["spec", "shutdown"], json!(shutdown))]).await
+    }
+
+    /// Takes our finalizer off the copy.
+    pub(crate) async fn release(&self, key: &Key, copy: &Copy) -> Result<(), StepError> {
+        let api = self.copies_in(&key.namespace);
+        let live = within(api.get_opt(&key.name)).await.map_err(|source| StepError::ReadCopy { source })?;
+        let Some(live) = live.filter(|live| live.uid().as_ref() == Some(&copy.uid)) else {
+            return Ok(());
+        };
+        let kept: Vec<&String> = live.finalizers().iter().filter(|name| *name != names::STATUS_RETURN).collect();
+        let operations = vec![add(&["metadata", "finalizers"], json!(kept))];
+        let copy = Copy { resource_version: live.resource_version().unwrap_or_default(), ..copy.clone() };
+        self.write_copy(key, &copy, operations).await
+    }
+
+    /// Deletes a copy whose original is gone. Absence in a watch is no proof (a label that leaves the selector looks
+    /// the same, and a fresh view may be old), so the API server itself is asked, after the copy was seen.
+    pub(crate) async fn remove(&self, key: &Key, copy: &Copy) -> Result<(), StepError> {
+        let original = self.read_original(key).await.map_err(|source| StepError::ReadOriginal { source })?;
+        if original.is_some_and(|original| self.is_original_of(&original, copy)) {
+            return Err(StepError::Outdated);
+        }
+        if !copy.deleting {
+            self.check_lease()?;
+            let preconditions =
+                Preconditions { uid: Some(copy.uid.clone()), resource_version: Some(copy.resource_version.clone()) };
+            let params = DeleteParams {
+                preconditions: Some(preconditions),
+                propagation_policy: Some(PropagationPolicy::Background),
+                ..DeleteParams::default()
+            };
+            let deleted = within(self.copies_in(&key.namespace).delete(&key.name, &params)).await;
+            self.metrics.copy_writes.inc();
+            deleted.map_err(|source| match source.status() {
+                Some(404 | 409) => StepError::Outdated,
+                _ => StepError::WriteCopy { source },
+            })?;
+            tracing::info!(workflow = %key, "deleted the copy of an original that is gone");
+            self.metrics.removed.inc();
+        }
+        self.release(key, copy).await
+    }
+
+    fn is_original_of(&self, original: &SyncView, copy: &Copy) -> bool {
+        let delivery = original.annotations().get(names::DELIVERY);
+        let delivery = delivery.and_then(|text| serde_json::from_str::<Delivery>(text).ok());
+        original.uid().as_ref() == Some(&copy.origin)
+            && original.metadata.deletion_timestamp.is_none()
+            && original.labels().get(names::CLUSTER) == Some(&self.here.cluster)
+            && delivery.is_none_or(|delivery| delivery.attempt == copy.attempt)
+    }
+
+    /// The copy is missing from the watch: if the WEC says so too, the original ends.
+    pub(crate) async fn lost(&self, key: &Key, original: &Original, delivery: &Delivery) -> Result<(), StepError> {
+        let live = within(self.copies_in(&key.namespace).get_opt(&key.name)).await;
+        let live = live.map_err(|source| StepError::ReadCopy { source })?;
+        if live.is_some_and(|live| live.uid() == delivery.copy) {
+            return Err(StepError::Outdated);
+        }
+        let message = format!("the workflow was deleted in cluster {} before it ended", self.here.cluster);
+        self.fail(key, original, &message).await
+    }
+
+    async fn write_copy(&self, key: &Key, copy: &Copy, operations: Vec<PatchOperation>) -> Result<(), StepError> {
+        self.check_lease()?;
+        let uid = TestOperation {
+            path: json_patch::jsonptr::PointerBuf::from_tokens(["metadata", "uid"]),
+            value: json!(copy.uid),
+        };
+        let mut patch =
+            vec![PatchOperation::Test(uid), add(&["metadata", "resourceVersion"], json!(copy.resource_version))];
+        patch.extend(operations);
+        let patch: Patch<()> = Patch::Json(JsonPatch(patch));
+        let written = within(self.copies_in(&key.namespace).patch(&key.name, &PatchParams::default(), &patch)).await;
+        self.metrics.copy_writes.inc();
+        let written = written.map_err(|source| match source.status() {
+            Some(404 | 409 | 422) => StepError::Outdated,
+            _ => StepError::WriteCopy { source },
+        })?;
+        // The answer to the removal of a deleted object's last finalizer is that object; the watch says DELETED.
+        if written.metadata.deletion_timestamp.is_none() {
+            self.copies.written(written);
+        }
+        Ok(())
+    }
+
+    fn copies_in(&self, namespace: &str) -> Api<SyncView> {
+        Api::namespaced(self.wec.clone(), namespace)
+    }
+}

@@ -1,0 +1,181 @@
+//! What is found out about a WEC, and how it is told: the conditions of its WorkloadCluster.
+
+use argosy_api::workload_cluster::{ARGO_READY, READY};
+use argosy_api::{WorkloadCluster, WorkloadClusterStatus, workflow};
+use argosy_runtime::client::{RequestError, within};
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client, ResourceExt};
+use serde_json::json;
+
+/// Something that keeps a cluster from being used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// CamelCase, for the condition.
+    pub reason: &'static str,
+    pub message: String,
+}
+
+/// A cluster that answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// UID of its kube-system namespace.
+    pub cluster_uid: String,
+    pub version: String,
+    pub argo: Result<(), Trouble>,
+}
+
+impl Trouble {
+    fn unreachable(what: &str, error: &RequestError) -> Self {
+        let (reason, hint) = match error.status() {
+            Some(401) => ("Unauthorized", ": are its credentials still good?"),
+            Some(403) => ("Forbidden", ": is argosy-member installed there?"),
+            _ => ("Unreachable", ""),
+        };
+        Self { reason, message: format!("{what}: {}{hint}", error.message()) }
+    }
+}
+
+/// Asks a WEC who it is, what it is and whether it serves Argo's Workflows.
+pub async fn look(wec: &Client) -> Result<Seen, Trouble> {
+    let namespaces: Api<Namespace> = Api::all(wec.clone());
+    let kube_system = within(namespaces.get("kube-system")).await;
+    let kube_system = kube_system.map_err(|error| Trouble::unreachable("cannot read namespace kube-system", &error))?;
+    let version = within(wec.apiserver_version()).await;
+    let version = version.map_err(|error| Trouble::unreachable("cannot read the version", &error))?;
+    Ok(Seen {
+        cluster_uid: kube_system.uid().unwrap_or_default(),
+        version: version.git_version,
+        argo: look_for_argo(wec).await,
+    })
+}
+
+async fn look_for_argo(wec: &Client) -> Result<(), Trouble> {
+    let group = format!("{}/{}", workflow::GROUP, workflow::VERSION);
+    match within(wec.list_api_group_resources(&group)).await {
+        Ok(served) if served.resources.iter().any(|resource| resource.name == workflow::PLURAL) => Ok(()),
+        Err(error) if error.status() != Some(404) => Err(Trouble::unreachable("cannot ask for Argo Workflows", &error)),
+        _ => Err(Trouble {
+            reason: "NotInstalled",
+            message: format!("the cluster does not serve {}.{group}: install Argo Workflows there", workflow::PLURAL),
+        }),
+    }
+}
+
+/// The status that a WorkloadCluster has after a look at its cluster.
+pub fn status_after(
+    before: Option<&WorkloadClusterStatus>,
+    look: &Result<Seen, Trouble>,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> WorkloadClusterStatus {
+    let mut status = before.cloned().unwrap_or_default();
+    let mut set = |r#type: &str, value: &str, reason: &str, message: &str| {
+        let since = status.condition(r#type).filter(|known| known.status == value);
+        let condition = Condition {
+            type_: r#type.to_owned(),
+            status: value.to_owned(),
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            observed_generation: generation,
+            last_transition_time: since.map_or(Time(now), |known| known.last_transition_time.clone()),
+        };
+        status.conditions.retain(|known| known.type_ != r#type);
+        status.conditions.push(condition);
+    };
+    match look {
+        Ok(seen) => {
+            set(READY, "True", "Connected", "the cluster answers");
+            match &seen.argo {
+                Ok(()) => set(ARGO_READY, "True", "Installed", "the cluster serves Argo Workflows"),
+                Err(trouble) => set(ARGO_READY, "False", trouble.reason, &trouble.message),
+            }
+            status.cluster_uid.get_or_insert_with(|| seen.cluster_uid.clone());
+            status.kubernetes_version = Some(seen.version.clone());
+        }
+        Err(trouble) => {
+            set(READY, "False", trouble.reason, &trouble.message);
+            set(ARGO_READY, "Unknown", trouble.reason, "the cluster cannot be asked");
+        }
+    }
+    status
+}
+
+/// A kubeconfig that leads to another cluster than before must not be followed: the copies are not there.
+pub fn check_pin(cluster: &WorkloadCluster, seen: Seen) -> Result<Seen, Trouble> {
+    let pinned = cluster.status.as_ref().and_then(|status| status.cluster_uid.as_ref());
+    match pinned {
+        Some(pinned) if *pinned != seen.cluster_uid => Err(Trouble {
+            reason: "OtherCluster",
+            message: format!(
+                "the kubeconfig leads to another cluster than before (kube-system UID {}, before {pinned}): \
+                 give the other cluster a WorkloadCluster of its own",
+                seen.cluster_uid
+            ),
+        }),
+        _ => Ok(seen),
+    }
+}
+
+/// Writes what a look found, if it is news. Returns the cluster as it is then.
+pub async fn report(
+    control: &Client,
+    cluster: &WorkloadCluster,
+    look: &Result<Seen, Trouble>,
+) -> Result<WorkloadCluster, RequestError> {
+    let api: Api<WorkloadCluster> = Api::all(control.clone());
+    let name = cluster.name_any();
+    let known = within(api.get(&name)).await?;
+    let status = status_after(known.status.as_ref(), look, known.metadata.generation, Timestamp::now());
+    if known.status.as_ref() == Some(&status) {
+        return Ok(known);
+    }
+    match look {
+        Ok(_) => tracing::info!(cluster = name, "cluster answers"),
+        Err(trouble) => tracing::warn!(cluster = name, reason = trouble.reason, trouble.message, "cluster not ready"),
+    }
+    let patch = Patch::Merge(json!({"metadata": {"resourceVersion": known.resource_version()}, "status": status}));
+    within(api.patch_status(&name, &PatchParams::default(), &patch)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn seen(argo: Result<(), Trouble>) -> Result<Seen, Trouble> {
+        Ok(Seen { cluster_uid: "u".into(), version: "v1.34.4".into(), argo })
+    }
+
+    fn summary(status: &WorkloadClusterStatus) -> Vec<String> {
+        let condition =
+            |c: &Condition| format!("{}={} {} @{}", c.type_, c.status, c.reason, c.last_transition_time.0.as_second());
+        status.conditions.iter().map(condition).collect()
+    }
+
+    #[test]
+    fn transition_times_move_only_when_a_condition_does() {
+        let first = status_after(None, &seen(Ok(())), Some(1), at(1));
+        assert_eq!(summary(&first), ["Ready=True Connected @1", "ArgoReady=True Installed @1"]);
+        assert_eq!(status_after(Some(&first), &seen(Ok(())), Some(1), at(2)), first);
+        let lost = Err(Trouble { reason: "Unreachable", message: "m".into() });
+        let lost = status_after(Some(&first), &lost, Some(1), at(3));
+        assert_eq!(summary(&lost), ["Ready=False Unreachable @3", "ArgoReady=Unknown Unreachable @3"]);
+        assert_eq!(lost.cluster_uid.as_deref(), Some("u"));
+    }
+
+    #[test]
+    fn another_cluster_behind_the_same_name_is_refused() {
+        let mut cluster =
+            WorkloadCluster::new("c", serde_json::from_str(r#"{"kubeconfigSecret":{"name":"s"}}"#).unwrap());
+        let look = || Seen { cluster_uid: "u2".into(), version: "v".into(), argo: Ok(()) };
+        assert!(check_pin(&cluster, look()).is_ok());
+        cluster.status = Some(WorkloadClusterStatus { cluster_uid: Some("u1".into()), ..Default::default() });
+        assert_eq!(check_pin(&cluster, look()).unwrap_err().reason, "OtherCluster");
+    }
+}

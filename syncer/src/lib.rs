@@ -1,0 +1,75 @@
+//! The syncer: for each WorkloadCluster a task that delivers the workflows routed to it, returns their status and
+//! removes what is left over. The folder reads as a workflow's life: `deliver`, `status`, `originals`, `finish`;
+//! `plan` decides which of these comes next.
+
+mod args;
+mod cluster;
+mod copy;
+mod deliver;
+mod desk;
+mod finish;
+mod health;
+mod kubeconfig;
+mod lease;
+mod metrics;
+mod originals;
+mod plan;
+mod queue;
+mod registry;
+mod status;
+mod work;
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use argosy_runtime::policy::Policy;
+use argosy_runtime::shutdown::{self, essential};
+use argosy_runtime::{admin, client};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, Client, ResourceExt};
+
+pub use args::Args;
+
+use crate::cluster::Shared;
+use crate::metrics::Metrics;
+
+/// Runs until a signal.
+pub async fn run(args: Args) -> Result<()> {
+    let Args { namespace, identity, control_id, client, admin, logs } = args;
+    logs.init()?;
+    let shutdown = shutdown::on_signal().context("cannot listen for signals")?;
+    let listener = admin.bind().await.context("cannot listen for health and metrics (--admin-listen)")?;
+    let control = client.client().await?;
+
+    let metrics = Metrics::default();
+    let mut registry = prometheus_client::registry::Registry::default();
+    metrics.register(&mut registry);
+    let (policy, keep_policy) = Policy::watch(control.clone(), shutdown.clone());
+    let readiness = Arc::clone(&policy);
+    let is_ready = move || {
+        if readiness.is_synced() { Ok(()) } else { Err("namespaces and WorkloadClusters are not listed yet") }
+    };
+    let admin = admin::serve(listener, registry, Arc::new(is_ready), shutdown.clone().cancelled_owned());
+
+    let work = async {
+        let control_id = match control_id {
+            Some(id) => id,
+            None => kube_system_uid(&control).await.context("cannot read the control cluster's identity")?,
+        };
+        policy.synced().await;
+        tracing::info!(control_id, identity, "syncer starts");
+        registry::run(Shared { control, namespace, identity, control_id, policy }, metrics, shutdown.clone()).await;
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        done = work => done,
+        served = essential(admin, &shutdown) => bail!("the admin server ended: {served:?}"),
+        () = essential(keep_policy, &shutdown) => bail!("the watch of the policy ended"),
+    }
+}
+
+async fn kube_system_uid(control: &Client) -> Result<String> {
+    let namespaces: Api<Namespace> = Api::all(control.clone());
+    let kube_system = client::within(namespaces.get("kube-system")).await?;
+    kube_system.uid().context("namespace kube-system has no UID")
+}

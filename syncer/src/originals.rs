@@ -1,0 +1,114 @@
+//! Writes to originals. Each carries the resourceVersion that it was decided from, so that a decision from an old view
+//! changes nothing.
+
+use argosy_api::names;
+use argosy_api::workflow::SyncView;
+use argosy_runtime::client::{RequestError, within};
+use json_patch::{Patch as JsonPatch, PatchOperation};
+use k8s_openapi::jiff::Timestamp;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
+
+use crate::desk::{Key, Original};
+use crate::status::add;
+use crate::work::{StepError, Work};
+
+impl Work {
+    /// Patches an original and takes in the answer. managedFields are dropped with every write: on large workflows
+    /// they outgrow the object and double the time that a write takes.
+    pub(crate) async fn write_original(
+        &self,
+        key: &Key,
+        original: &Original,
+        operations: Vec<PatchOperation>,
+    ) -> Result<(), StepError> {
+        self.check_lease()?;
+        let mut patch = vec![
+            add(&["metadata", "resourceVersion"], json!(original.resource_version)),
+            add(&["metadata", "managedFields"], json!([{}])),
+        ];
+        patch.extend(operations);
+        let api: Api<SyncView> = Api::namespaced(self.control.clone(), &key.namespace);
+        let patch: Patch<()> = Patch::Json(JsonPatch(patch));
+        let written = within(api.patch(&key.name, &PatchParams::default(), &patch)).await;
+        self.metrics.original_writes.inc();
+        let written = written.map_err(|source| match source.status() {
+            // Somebody wrote in between, or it is gone: the watch brings what is new.
+            Some(404 | 409) => StepError::Outdated,
+            _ => StepError::WriteOriginal { source },
+        })?;
+        self.originals.written(written);
+        Ok(())
+    }
+
+    /// Tells the user what a workflow that was not delivered yet is waiting for, in `status.message`.
+    pub(crate) async fn say(&self, key: &Key, original: &Original, message: &str) -> Result<(), StepError> {
+        let Some(status) = &original.status else {
+            let status = json!({"phase": "Pending", "message": message});
+            return self.write_original(key, original, vec![add(&["status"], status)]).await;
+        };
+        if status.shows("message", &json!(message)) {
+            return Ok(());
+        }
+        let operations = vec![add(&["status", "phase"], json!("Pending")), add(&["status", "message"], json!(message))];
+        self.write_original(key, original, operations).await
+    }
+
+    /// Ends an original as Argo's controller ends a workflow: phase, message, times and labels in one write. A missing
+    /// finishedAt would have Argo's TTL delete it at once.
+    pub(crate) async fn fail(&self, key: &Key, original: &Original, message: &str) -> Result<(), StepError> {
+        tracing::warn!(workflow = %key, message, "workflow ends with an error");
+        self.write_original(key, original, ending(original, message, Timestamp::now())).await
+    }
+
+    /// Reads an original from the API server itself, whatever the watch says.
+    pub(crate) async fn read_original(&self, key: &Key) -> Result<Option<SyncView>, RequestError> {
+        within(Api::<SyncView>::namespaced(self.control.clone(), &key.namespace).get_opt(&key.name)).await
+    }
+}
+
+fn ending(original: &Original, message: &str, now: Timestamp) -> Vec<PatchOperation> {
+    let now = json!(format!("{now:.0}"));
+    let mut fields = vec![("phase", json!("Error")), ("message", json!(message)), ("finishedAt", now.clone())];
+    let mut operations = match &original.status {
+        None => vec![add(&["status"], json!({"startedAt": now}))],
+        Some(status) if status.shows("startedAt", &Value::Null) => vec![add(&["status", "startedAt"], now)],
+        Some(_) => Vec::new(),
+    };
+    operations.extend(fields.drain(..).map(|(field, value)| add(&["status", field], value)));
+    operations.push(add(&["metadata", "labels", names::ARGO_PHASE], json!("Error")));
+    operations.push(add(&["metadata", "labels", names::ARGO_COMPLETED], json!("true")));
+    operations
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::Digest;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::without_status(None, json!({"startedAt": "2026-01-02T03:04:05Z"}))]
+    #[case::waiting(Some(json!({"phase": "Pending", "message": "waits"})), json!({"startedAt": "2026-01-02T03:04:05Z"}))]
+    #[case::running(Some(json!({"phase": "Running", "startedAt": "2026-01-01T00:00:00Z", "nodes": {"a": {}}})), json!({"startedAt": "2026-01-01T00:00:00Z", "nodes": {"a": {}}}))]
+    fn an_ending_is_whole(#[case] status: Option<Value>, #[case] rest: Value) {
+        let digest = status.as_ref().map(|s| Digest::of(&serde_json::value::to_raw_value(s).unwrap()).unwrap());
+        let original = Original { status: digest, ..Original::default() };
+        let operations = ending(&original, "why", "2026-01-02T03:04:05.678Z".parse().unwrap());
+        let mut object = json!({"metadata": {"labels": {}}});
+        if let Some(status) = status {
+            object["status"] = status;
+        }
+        json_patch::patch(&mut object, &operations).unwrap();
+        let mut expected = rest;
+        expected["phase"] = json!("Error");
+        expected["message"] = json!("why");
+        expected["finishedAt"] = json!("2026-01-02T03:04:05Z");
+        assert_eq!(object["status"], expected);
+        assert_eq!(
+            object["metadata"]["labels"],
+            json!({"workflows.argoproj.io/phase": "Error", "workflows.argoproj.io/completed": "true"})
+        );
+    }
+}

@@ -1,0 +1,248 @@
+//! What comes next for a workflow: decided from what is known of the original and its copy, and nothing else.
+
+use argosy_api::{Delivery, names};
+use json_patch::PatchOperation;
+use serde_json::Value;
+
+use crate::desk::{Copy, Original};
+use crate::status::{Returned, StatusError, add};
+
+/// The cluster whose workflows are decided about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Here {
+    /// Name of the WorkloadCluster.
+    pub cluster: String,
+    /// UID of the WEC's kube-system namespace.
+    pub cluster_uid: String,
+}
+
+/// The next step in a workflow's life; each is one write, or a question whose answer is a write.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Nothing to do until something changes.
+    Rest,
+    /// Write down that a copy is about to be created.
+    Record(Delivery),
+    /// Create the copy.
+    Deliver(Delivery),
+    /// Patch the copy's status, and what else is new, onto the original.
+    Return(Vec<PatchOperation>),
+    /// Hand the user's `spec.shutdown` on to the copy.
+    Shutdown(String),
+    /// The final status is back: let go of the copy, which is then its own TTL's.
+    Release,
+    /// A copy of ours without its original, or of an older one: stop and delete it, once the API server has
+    /// confirmed that.
+    Remove,
+    /// The copy was delivered and is not there: end the original with an error, once the WEC has confirmed that.
+    Lost(Delivery),
+    /// The original cannot be run: end it with this message.
+    Fail(String),
+    /// The copy's status cannot be read.
+    Unreadable(String),
+}
+
+impl Step {
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Rest => "rest",
+            Self::Record(_) => "record",
+            Self::Deliver(_) => "deliver",
+            Self::Return(_) => "return",
+            Self::Shutdown(_) => "shutdown",
+            Self::Release => "release",
+            Self::Remove => "remove",
+            Self::Lost(_) => "lost",
+            Self::Fail(_) => "fail",
+            Self::Unreadable(_) => "unreadable",
+        }
+    }
+}
+
+/// Decides the next step. Both sides have been listed before this is asked: what is `None` is not there as far as
+/// the watches know.
+pub fn plan(original: Option<&Original>, copy: Option<&Copy>, here: &Here) -> Step {
+    match (original.filter(|original| !original.deleting), copy) {
+        (None, None) => Step::Rest,
+        (None, Some(_)) => Step::Remove,
+        // A namesake of ours whose original has made way for this one.
+        (Some(original), Some(copy)) if copy.origin != original.uid => Step::Remove,
+        (Some(original), copy) => next(original, copy, here),
+    }
+}
+
+fn next(original: &Original, copy: Option<&Copy>, here: &Here) -> Step {
+    let delivery = match &original.delivery {
+        None if original.completed => return Step::Rest,
+        None => return Step::Record(first_attempt(here)),
+        Some(Err(error)) if original.completed => {
+            tracing::debug!(error, "unreadable delivery of a completed workflow");
+            return Step::Rest;
+        }
+        Some(Err(error)) => {
+            return Step::Fail(format!("annotation {} cannot be read: {error}", names::DELIVERY));
+        }
+        Some(Ok(delivery)) => delivery,
+    };
+    if delivery.cluster_uid != here.cluster_uid && !original.completed {
+        return Step::Fail(format!(
+            "it was delivered to another cluster that was called {:?} then (kube-system UID {}, now {})",
+            delivery.cluster, delivery.cluster_uid, here.cluster_uid
+        ));
+    }
+    match copy {
+        None if original.completed => Step::Rest,
+        None if delivery.copy.is_some() => Step::Lost(delivery.clone()),
+        None => Step::Deliver(delivery.clone()),
+        Some(copy) if copy.attempt != delivery.attempt => Step::Remove,
+        Some(copy) if delivery.copy.as_ref().is_some_and(|uid| *uid != copy.uid) => {
+            if original.completed {
+                Step::Rest
+            } else {
+                Step::Lost(delivery.clone())
+            }
+        }
+        Some(copy) => follow(original, copy, delivery),
+    }
+}
+
+fn first_attempt(here: &Here) -> Delivery {
+    Delivery { attempt: 1, cluster: here.cluster.clone(), cluster_uid: here.cluster_uid.clone(), copy: None }
+}
+
+/// The copy is the one that was delivered.
+fn follow(original: &Original, copy: &Copy, delivery: &Delivery) -> Step {
+    let operations = match returning(original, copy, delivery) {
+        Ok(operations) => operations,
+        Err(error) => return Step::Unreadable(error.to_string()),
+    };
+    // The returned final status counts as returned only once it stands on the original.
+    if !operations.is_empty() {
+        return Step::Return(operations);
+    }
+    match &original.shutdown {
+        Some(shutdown) if !copy.completed && copy.shutdown.as_ref() != Some(shutdown) => {
+            Step::Shutdown(shutdown.clone())
+        }
+        _ if copy.held && (copy.completed || copy.deleting) => Step::Release,
+        _ => Step::Rest,
+    }
+}
+
+/// Everything that differs on the original, as one patch: status, Argo's labels, and the copy's UID.
+fn returning(original: &Original, copy: &Copy, delivery: &Delivery) -> Result<Vec<PatchOperation>, StatusError> {
+    let Some(status) = &copy.status else {
+        return Ok(Vec::new());
+    };
+    let returned = Returned::from_copy(status)?;
+    if returned.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut operations = returned.difference(original.status.as_ref());
+    for (i, label) in [names::ARGO_PHASE, names::ARGO_COMPLETED].into_iter().enumerate() {
+        if let Some(value) =
+            copy.argo_labels[i].as_ref().filter(|value| original.argo_labels[i].as_ref() != Some(value))
+        {
+            operations.push(add(&["metadata", "labels", label], Value::String(value.clone())));
+        }
+    }
+    if delivery.copy.is_none() {
+        let delivery = Delivery { copy: Some(copy.uid.clone()), ..delivery.clone() };
+        operations.push(add(&["metadata", "annotations", names::DELIVERY], Value::String(to_text(&delivery))));
+    }
+    Ok(operations)
+}
+
+/// The annotation's text.
+pub fn to_text(delivery: &Delivery) -> String {
+    serde_json::json!(delivery).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::Digest;
+    use rstest::rstest;
+    use serde_json::json;
+
+    fn here() -> Here {
+        Here { cluster: "c1".into(), cluster_uid: "k1".into() }
+    }
+
+    fn original() -> Original {
+        Original { uid: "o1".into(), ..Original::default() }
+    }
+
+    fn delivered(copy: Option<&str>) -> Original {
+        let delivery = Delivery { copy: copy.map(Into::into), ..first_attempt(&here()) };
+        Original { delivery: Some(Ok(delivery)), ..original() }
+    }
+
+    fn shown(status: serde_json::Value, original: Original) -> Original {
+        let digest = Digest::of(&serde_json::value::to_raw_value(&status).unwrap()).unwrap();
+        Original { status: Some(digest), ..original }
+    }
+
+    fn copy() -> Copy {
+        Copy { uid: "c".into(), origin: "o1".into(), attempt: 1, held: true, ..Copy::default() }
+    }
+
+    fn with_status(status: serde_json::Value, copy: Copy) -> Copy {
+        Copy { status: Some(serde_json::value::to_raw_value(&status).unwrap().into()), ..copy }
+    }
+
+    fn done(original: Original) -> Original {
+        Original { completed: true, argo_labels: [Some("Succeeded".into()), Some("true".into())], ..original }
+    }
+
+    fn done_copy() -> Copy {
+        let copy = Copy { completed: true, argo_labels: [Some("Succeeded".into()), Some("true".into())], ..copy() };
+        with_status(json!({"phase": "Succeeded"}), copy)
+    }
+
+    fn name(step: &Step) -> String {
+        match step {
+            Step::Return(operations) => {
+                format!("Return {}", operations.iter().map(|op| op.path().to_string()).collect::<Vec<_>>().join(" "))
+            }
+            Step::Fail(why) => format!("Fail: {why}"),
+            other => format!("{other:?}").split([' ', '(']).next().unwrap().to_owned(),
+        }
+    }
+
+    #[rstest]
+    #[case::nothing(None, None, "Rest")]
+    #[case::new(Some(original()), None, "Record")]
+    #[case::recorded(Some(delivered(None)), None, "Deliver")]
+    #[case::created(Some(delivered(None)), Some(copy()), "Rest")]
+    #[case::first_status(Some(delivered(None)), Some(with_status(json!({"phase": "Running"}), copy())), "Return /status /metadata/annotations/argosy.dev~1delivery")]
+    #[case::up_to_date(Some(shown(json!({"phase": "Running"}), delivered(Some("c")))), Some(with_status(json!({"phase": "Running"}), copy())), "Rest")]
+    #[case::final_status(Some(shown(json!({"phase": "Running"}), delivered(Some("c")))), Some(done_copy()), "Return /status/phase /metadata/labels/workflows.argoproj.io~1phase /metadata/labels/workflows.argoproj.io~1completed")]
+    #[case::returned(Some(done(shown(json!({"phase": "Succeeded"}), delivered(Some("c"))))), Some(done_copy()), "Release")]
+    #[case::released(Some(done(shown(json!({"phase": "Succeeded"}), delivered(Some("c"))))), Some(Copy { held: false, ..done_copy() }), "Rest")]
+    #[case::copy_gone_by_its_ttl(Some(done(delivered(Some("c")))), None, "Rest")]
+    #[case::copy_gone_before_its_end(Some(delivered(Some("c"))), None, "Lost")]
+    #[case::copy_replaced_by_hand(Some(delivered(Some("c"))), Some(Copy { uid: "d".into(), ..copy() }), "Lost")]
+    #[case::deleted_in_the_wec(Some(delivered(None)), Some(Copy { deleting: true, ..copy() }), "Release")]
+    #[case::original_deleted(None, Some(copy()), "Remove")]
+    #[case::original_being_deleted(Some(Original { deleting: true, ..delivered(Some("c")) }), Some(copy()), "Remove")]
+    #[case::older_namesake(Some(original()), Some(Copy { origin: "o0".into(), ..copy() }), "Remove")]
+    #[case::older_attempt(Some(delivered(None)), Some(Copy { attempt: 0, ..copy() }), "Remove")]
+    #[case::stopped(Some(Original { shutdown: Some("Stop".into()), ..delivered(Some("c")) }), Some(copy()), "Shutdown")]
+    #[case::stop_has_arrived(Some(Original { shutdown: Some("Stop".into()), ..delivered(Some("c")) }), Some(Copy { shutdown: Some("Stop".into()), ..copy() }), "Rest")]
+    #[case::completed_from_the_start(Some(done(original())), None, "Rest")]
+    #[case::failed_before_delivery(Some(done(delivered(None))), None, "Rest")]
+    #[case::forged_record(Some(Original { delivery: Some(Err("expected value".into())), ..original() }), None, "Fail: annotation argosy.dev/delivery cannot be read: expected value")]
+    #[case::hostile_status(Some(delivered(Some("c"))), Some(with_status(json!([1]), copy())), "Unreadable")]
+    fn steps(#[case] original: Option<Original>, #[case] copy: Option<Copy>, #[case] expected: &str) {
+        assert_eq!(name(&plan(original.as_ref(), copy.as_ref(), &here())), expected);
+    }
+
+    #[test]
+    fn another_cluster_of_the_same_name_is_not_delivered_to_again() {
+        let elsewhere = Here { cluster_uid: "k2".into(), ..here() };
+        for copy_uid in [None, Some("c")] {
+            assert!(matches!(plan(Some(&delivered(copy_uid)), None, &elsewhere), Step::Fail(_)));
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! What Argosy must do, case by case, on a testbed with two workload clusters.
+
+mod bad_input;
+mod life;
+mod outage;
+mod steady;
+
+use std::pin::Pin;
+
+use anyhow::Result;
+
+use crate::world::World;
+
+/// One case: a name that states the behaviour, and what shows it.
+pub struct Case {
+    pub name: &'static str,
+    pub run: fn(World) -> Pin<Box<dyn Future<Output = Result<()>> + Send>>,
+}
+
+macro_rules! case {
+    ($name:literal, $run:path) => {
+        $crate::cases::Case { name: $name, run: |world| Box::pin($run(world)) }
+    };
+}
+pub(crate) use case;
+
+/// Cases that leave Argosy alone and may run beside each other.
+pub fn peaceful() -> Vec<Case> {
+    [bad_input::cases(), life::cases(), steady::cases()].into_iter().flatten().collect()
+}
+
+/// Cases that take Argosy's programs down: one at a time.
+pub fn disruptive() -> Vec<Case> {
+    outage::cases()
+}

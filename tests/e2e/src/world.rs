@@ -1,0 +1,234 @@
+//! What cases have in common: a testbed with Argosy, and the few things that they do in it.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use argosy_api::workflow;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::core::DynamicObject;
+use kube::{Api, Client, Resource, ResourceExt};
+use serde_json::{Value, json};
+use testbed::layout::Nodes;
+use testbed::{Testbed, argosy, process};
+
+/// How long anything may take on a busy machine; every wait is for a condition.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
+/// A testbed with Argosy, and clients of its clusters.
+#[derive(Clone)]
+pub struct World {
+    pub testbed: Testbed,
+    pub control: Client,
+    /// `cluster1` and `cluster2`.
+    pub wecs: Vec<Client>,
+}
+
+/// One of Argosy's two programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    Webhook,
+    Syncer,
+}
+
+impl Program {
+    /// Its name as a daemon and as a Deployment.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Webhook => argosy::WEBHOOK,
+            Self::Syncer => argosy::SYNCER,
+        }
+    }
+}
+
+impl World {
+    pub async fn of(testbed: Testbed) -> Result<Self> {
+        let control = testbed.control().client().await?;
+        let mut wecs = Vec::new();
+        for wec in testbed.wecs() {
+            wecs.push(wec.client().await?);
+        }
+        Ok(Self { testbed, control, wecs })
+    }
+
+    /// Makes a namespace of the control cluster with these annotations.
+    pub async fn namespace(&self, name: &str, annotations: Value) -> Result<()> {
+        let namespace =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "annotations": annotations}});
+        let api: Api<Namespace> = Api::all(self.control.clone());
+        api.patch(name, &PatchParams::apply("e2e").force(), &Patch::Apply(&namespace)).await?;
+        Ok(())
+    }
+
+    /// Runs kubectl (or argo, with the same flags) against the control cluster; answers what it printed, or as an error
+    /// what it said.
+    pub async fn run(&self, program: &str, args: &[&str], input: &str) -> Result<String> {
+        use tokio::io::AsyncWriteExt;
+        let mut child = tokio::process::Command::new(self.testbed.programs.path(program)?)
+            .args(args)
+            .arg("--kubeconfig")
+            .arg(&self.testbed.control().kubeconfig)
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        if let Some(mut stdin) = child.stdin.take() {
+            stdin.write_all(input.as_bytes()).await?;
+        }
+        let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await.context("it did not end")??;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        ensure!(output.status.success(), "{}", text(&output.stderr));
+        Ok(text(&output.stdout))
+    }
+
+    /// Creates a workflow with `kubectl create`; answers its name.
+    pub async fn create(&self, namespace: &str, workflow: &Value) -> Result<String> {
+        let args = ["create", "-n", namespace, "-o", "name", "-f", "-"];
+        let said = self.run("kubectl", &args, &workflow.to_string()).await?;
+        Ok(said.rsplit('/').next().unwrap_or(&said).to_owned())
+    }
+
+    /// What the API server says when it refuses to create a workflow.
+    pub async fn refusal(&self, namespace: &str, workflow: &Value) -> Result<String> {
+        match self.create(namespace, workflow).await {
+            Ok(name) => bail!("{namespace}/{name} was created"),
+            Err(error) => Ok(error.to_string()),
+        }
+    }
+
+    pub fn originals(&self, namespace: &str) -> Api<DynamicObject> {
+        workflows(&self.control, namespace)
+    }
+
+    /// Waits until the original shows this phase and answers it.
+    pub async fn phase(&self, namespace: &str, name: &str, phase: &str) -> Result<DynamicObject> {
+        wait_for(&format!("{namespace}/{name} to be {phase}"), || async {
+            let object = self.originals(namespace).get(name).await?;
+            let shown = object.data["status"]["phase"].as_str().unwrap_or("nothing").to_owned();
+            if ["Succeeded", "Failed", "Error"].contains(&shown.as_str()) && shown != phase {
+                return Ok(Err(format!("it ended {shown}: {}", object.data["status"]["message"])));
+            }
+            Ok(if shown == phase { Ok(object) } else { Err(format!("it is {shown}")) })
+        })
+        .await
+    }
+
+    /// Waits until an object is there (or, with `false`, is not).
+    pub async fn presence<K>(&self, api: &Api<K>, name: &str, present: bool) -> Result<()>
+    where
+        K: Resource + Clone + serde::de::DeserializeOwned + std::fmt::Debug,
+    {
+        wait_for(&format!("{name} to be {}", if present { "there" } else { "gone" }), || async {
+            let is_there = api.get_opt(name).await?.is_some();
+            Ok(if is_there == present { Ok(()) } else { Err("not yet".to_owned()) })
+        })
+        .await
+    }
+
+    /// Ends one of Argosy's programs as a machine that fails would, at once; it stays down.
+    pub async fn down(&self, program: Program) -> Result<()> {
+        match self.testbed.state.nodes {
+            Nodes::Played => {
+                ensure!(process::stop(&self.testbed.layout, "control", program.name()), "it did not run");
+                Ok(())
+            }
+            Nodes::Real => self.scale(program, 0).await,
+        }
+    }
+
+    /// Starts it again and waits until it is ready.
+    pub async fn up(&self, program: Program) -> Result<()> {
+        match self.testbed.state.nodes {
+            Nodes::Played => argosy::start(&self.testbed, program.name()).await?,
+            Nodes::Real => self.scale(program, 1).await?,
+        }
+        argosy::wait_until_ready(&self.testbed).await
+    }
+
+    async fn scale(&self, program: Program, replicas: i32) -> Result<()> {
+        let deployments: Api<Deployment> = Api::namespaced(self.control.clone(), argosy::NAMESPACE);
+        let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
+        deployments.patch(program.name(), &PatchParams::default(), &patch).await?;
+        let pods: Api<Pod> = Api::namespaced(self.control.clone(), argosy::NAMESPACE);
+        let component = program.name().trim_start_matches("argosy-");
+        let selector = ListParams::default().labels(&format!("app.kubernetes.io/component={component}"));
+        wait_for(&format!("{replicas} pods of {}", program.name()), || async {
+            let ready = pods.list(&selector).await?.items.iter().filter(|pod| is_ready(pod)).count();
+            let all = pods.list(&selector).await?.items.len();
+            let wanted = usize::try_from(replicas).unwrap_or_default();
+            let fine = ready == wanted && (wanted > 0 || all == 0);
+            Ok(if fine { Ok(()) } else { Err(format!("{ready} ready of {all}")) })
+        })
+        .await
+    }
+
+    /// Pods of a workflow in a cluster.
+    pub async fn pods(&self, client: &Client, namespace: &str, workflow: &str) -> Result<Vec<Pod>> {
+        let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+        let selector = format!("workflows.argoproj.io/workflow={workflow}");
+        Ok(pods.list(&ListParams::default().labels(&selector)).await?.items)
+    }
+
+    /// Creates an object as the administrator, beside Argosy.
+    pub async fn put_beside(&self, client: &Client, namespace: &str, object: Value) -> Result<DynamicObject> {
+        let object: DynamicObject = serde_json::from_value(object)?;
+        Ok(workflows(client, namespace).create(&PostParams::default(), &object).await?)
+    }
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    pod.metadata.deletion_timestamp.is_none()
+        && conditions.is_some_and(|all| all.iter().any(|one| one.type_ == "Ready" && one.status == "True"))
+}
+
+/// Workflows of a namespace.
+pub fn workflows(client: &Client, namespace: &str) -> Api<DynamicObject> {
+    Api::namespaced_with(client.clone(), namespace, &workflow::api_resource())
+}
+
+/// A workflow of one step that takes this long, played or real.
+pub fn sleeping(name: &str, seconds: u32) -> Value {
+    json!({
+        "apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow",
+        "metadata": {"generateName": format!("{name}-")},
+        "spec": {
+            "entrypoint": "sleep",
+            "templates": [{
+                "name": "sleep",
+                "metadata": {"annotations": {"player.argosy.dev/duration": format!("{seconds}s")}},
+                "container": {"image": "busybox", "command": ["sleep"], "args": [seconds.to_string()]},
+            }],
+        },
+    })
+}
+
+/// The same with labels.
+pub fn labelled(mut workflow: Value, labels: Value) -> Value {
+    workflow["metadata"]["labels"] = labels;
+    workflow
+}
+
+/// Asks until the answer is good; says in the end what it was last.
+pub async fn wait_for<T, F>(what: &str, mut ask: impl FnMut() -> F) -> Result<T>
+where
+    F: Future<Output = Result<Result<T, String>>>,
+{
+    let start = tokio::time::Instant::now();
+    loop {
+        let last = match ask().await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(why)) => why,
+            Err(error) => format!("{error:#}"),
+        };
+        ensure!(start.elapsed() < PATIENCE, "waited {} s for {what}: {last}", PATIENCE.as_secs());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// The UID of an object that came from the API server.
+pub fn uid(object: &DynamicObject) -> String {
+    object.uid().unwrap_or_default()
+}

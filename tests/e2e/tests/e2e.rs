@@ -1,0 +1,140 @@
+//! Brings up a testbed for each kind of nodes in turn, runs the cases in it, and ends it.
+//!
+//! `cargo test --release -p e2e` runs all; further arguments after `--` select cases as with any test
+//! (`-- played::` or `-- "30 s"`, `--list`). Real nodes need root; elsewhere their cases count as ignored.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use e2e::cases::{self, Case};
+use e2e::fence;
+use e2e::world::World;
+use libtest_mimic::{Arguments, Failed, Trial};
+use testbed::layout::Nodes;
+use testbed::{CrdFlavour, Options, Progress, Testbed, argosy, demo, prerequisites};
+use tokio::runtime::Runtime;
+
+/// A testbed and what is run in it.
+struct Stage {
+    options: Options,
+    /// Whether Argosy is installed whole, or only its policies.
+    whole: bool,
+}
+
+fn main() -> ExitCode {
+    let args = Arguments::from_args();
+    match run(&args) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("e2e: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Arguments) -> Result<bool> {
+    let runtime = Arc::new(Runtime::new().context("starting tokio")?);
+    let mut fine = true;
+    for stage in stages() {
+        let groups = stage.groups(&runtime, None);
+        let is_wanted = groups.iter().flatten().any(|trial| is_selected(args, trial));
+        let impossible = stage.options.nodes == Some(Nodes::Real) && prerequisites::possible_nodes() != Nodes::Real;
+        if args.list || impossible {
+            let trials = groups.into_iter().flatten().map(|trial| trial.with_ignored_flag(impossible)).collect();
+            libtest_mimic::run(args, trials);
+            continue;
+        }
+        if is_wanted {
+            fine &= stage.run(args, &runtime)?;
+        }
+    }
+    Ok(fine)
+}
+
+/// As libtest selects.
+fn is_selected(args: &Arguments, trial: &Trial) -> bool {
+    let matches = |filter: &String| if args.exact { trial.name() == filter } else { trial.name().contains(filter) };
+    args.filter.as_ref().is_none_or(matches) && !args.skip.iter().any(matches)
+}
+
+fn stages() -> Vec<Stage> {
+    let stage = |name: &str, nodes, crds, whole| {
+        let wecs = Some(if whole { 2 } else { 0 });
+        Stage { options: Options { nodes: Some(nodes), wecs, argosy: whole, crds, ..Options::named(name) }, whole }
+    };
+    vec![
+        stage("e2e-policies-minimal", Nodes::Played, CrdFlavour::Minimal, false),
+        stage("e2e-policies-full", Nodes::Played, CrdFlavour::Full, false),
+        stage("e2e-played", Nodes::Played, CrdFlavour::Full, true),
+        stage("e2e-real", Nodes::Real, CrdFlavour::Minimal, true),
+    ]
+}
+
+impl Stage {
+    fn run(&self, args: &Arguments, runtime: &Arc<Runtime>) -> Result<bool> {
+        let testbed = runtime.block_on(self.up())?;
+        let world = runtime.block_on(World::of(testbed.clone()))?;
+        let mut fine = true;
+        for (trials, at_a_time) in self.groups(runtime, Some(&world)).into_iter().zip([4, 1]) {
+            let args =
+                Arguments { test_threads: Some(args.test_threads.unwrap_or(at_a_time).min(at_a_time)), ..args.clone() };
+            fine &= !libtest_mimic::run(&args, trials).has_failed();
+        }
+        if !fine {
+            eprintln!("e2e: logs are in {}", testbed.layout.logs().display());
+        }
+        runtime.block_on(testbed.down())?;
+        Ok(fine)
+    }
+
+    async fn up(&self) -> Result<Testbed> {
+        let testbed = Testbed::up(&self.options, Progress::new()).await?;
+        if self.whole {
+            demo::prepare(&testbed).await?;
+        } else {
+            argosy::install_policies(&testbed).await?;
+        }
+        Ok(testbed)
+    }
+
+    /// Cases that may run beside each other, and those that may not. Without a world, for their names only.
+    fn groups(&self, runtime: &Arc<Runtime>, world: Option<&World>) -> [Vec<Trial>; 2] {
+        let trial = |name: String, run: Box<dyn FnOnce(World) -> Result<()> + Send>| {
+            let world = world.cloned();
+            Trial::test(format!("{}::{name}", self.name()), move || {
+                let world = world.ok_or("there is no testbed")?;
+                run(world).map_err(|error| Failed::from(format!("{error:#}")))
+            })
+        };
+        if !self.whole {
+            let trials = fence::cases().into_iter().map(|case| {
+                let runtime = Arc::clone(runtime);
+                trial(case.name.to_owned(), Box::new(move |world| runtime.block_on(fence::run(case, world.control))))
+            });
+            return [trials.collect(), Vec::new()];
+        }
+        let of_case = |case: Case| {
+            let runtime = Arc::clone(runtime);
+            trial(case.name.to_owned(), Box::new(move |world| runtime.block_on((case.run)(world))))
+        };
+        let demonstrated = demo::scenarios().into_iter().map(|scenario| {
+            let runtime = Arc::clone(runtime);
+            trial(
+                scenario.name.to_owned(),
+                Box::new(move |world| {
+                    let ran = runtime.block_on(demo::try_out(&world.testbed, &scenario))?;
+                    ran.difference
+                        .map_or(Ok(()), |difference| Err(anyhow::anyhow!("{difference}; {}", ran.observed.story())))
+                }),
+            )
+        });
+        let peaceful = demonstrated.chain(cases::peaceful().into_iter().map(of_case)).collect();
+        [peaceful, cases::disruptive().into_iter().map(of_case).collect()]
+    }
+
+    fn name(&self) -> &str {
+        self.options.name.trim_start_matches("e2e-")
+    }
+}

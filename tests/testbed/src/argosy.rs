@@ -1,0 +1,242 @@
+//! Argosy in a testbed: installed with its Helm charts, as a user would. On real nodes it runs as pods; on played ones,
+//! which run no programs, webhook and syncer are processes of this machine that sign in as the charts' accounts.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use argosy_api::WorkloadCluster;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::core::{ApiResource, DynamicObject};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::cluster::token;
+use crate::layout::{Nodes, State, write_file};
+use crate::process::{self, Daemon, run, wait_until};
+use crate::{Cluster, Testbed, cargo, images};
+
+/// The namespace of Argosy in every cluster.
+pub const NAMESPACE: &str = "argosy";
+/// The daemons' names, where they run as processes.
+pub const WEBHOOK: &str = "argosy-webhook";
+pub const SYNCER: &str = "argosy-syncer";
+
+const REGISTRY: &str = "ghcr.io/argosy";
+/// Enough to see each step of a workflow.
+const LOG: &str = "info,argosy_syncer=debug";
+const FIELD_MANAGER: &str = "testbed";
+/// How long installing may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Installs Argosy in the control cluster, joins the workload clusters, and waits until a workflow would be routed. May
+/// be called again, also after a change of Argosy's code.
+///
+/// # Errors
+/// The build, Helm or the API server refuses something, or Argosy does not come to work; with what it said.
+pub async fn install(testbed: &Testbed) -> Result<()> {
+    let step = testbed.progress.step("building Argosy");
+    let built = cargo::build(&testbed.layout, &[(WEBHOOK, WEBHOOK), (SYNCER, SYNCER)]).await?;
+    step.done("");
+    let step = testbed.progress.step("installing Argosy");
+    let control = testbed.control().client().await?;
+    match testbed.state.nodes {
+        Nodes::Real => install_pods(testbed, &built, &step).await?,
+        Nodes::Played => start_processes(testbed, &built).await?,
+    }
+    for wec in testbed.wecs() {
+        step.detail(format!("joining {}", wec.name));
+        join(testbed, wec, &control).await?;
+    }
+    step.detail("waiting for the clusters and the webhook");
+    wait_until_ready(testbed).await?;
+    step.done(format!("{} joined", testbed.wecs().iter().map(|w| w.name.as_str()).collect::<Vec<_>>().join(", ")));
+    Ok(())
+}
+
+/// Puts the images into the registry and lets the chart run them.
+async fn install_pods(testbed: &Testbed, built: &[PathBuf], step: &crate::progress::Step) -> Result<()> {
+    step.detail("packing images");
+    // A tag of their content, so that a change rolls the Deployments, and no change does nothing.
+    let tag = content_tag(built)?;
+    for (program, image) in built.iter().zip(["webhook", "syncer"]) {
+        let image = images::of_program(&format!("{REGISTRY}/{image}:{tag}"), program).await?;
+        images::publish(&testbed.layout, image).await?;
+    }
+    step.detail("helm");
+    let values = json!({"image": {"tag": tag}, "logs": {"filter": LOG}});
+    helm(testbed, testbed.control(), "argosy", "charts/argosy", &values).await
+}
+
+fn content_tag(files: &[PathBuf]) -> Result<String> {
+    let mut hash = Sha256::new();
+    for file in files {
+        hash.update(std::fs::read(file).with_context(|| format!("reading {}", file.display()))?);
+    }
+    Ok(hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Installs the chart for programs outside of the cluster, and starts these.
+async fn start_processes(testbed: &Testbed, built: &[PathBuf]) -> Result<()> {
+    let mut state = testbed.state.clone();
+    let port = state.port(PORT)?;
+    state.port(&admin_port(WEBHOOK))?;
+    state.port(&admin_port(SYNCER))?;
+    state.save(&testbed.layout)?;
+    let host = testbed.control().host_address;
+    let values = json!({"webhook": {"url": format!("https://{host}:{port}")}, "syncer": {"enabled": false}});
+    helm(testbed, testbed.control(), "argosy", "charts/argosy", &values).await?;
+    for (name, program) in [WEBHOOK, SYNCER].into_iter().zip(built) {
+        // A copy: what runs stays what it is while cargo builds anew.
+        let kept = kept(testbed, name);
+        let program = std::fs::read(program).with_context(|| format!("reading {}", program.display()))?;
+        if std::fs::read(&kept).ok().as_ref() != Some(&program) {
+            process::stop(&testbed.layout, "control", name);
+            write_file(&kept, program, 0o755)?;
+        }
+        start(testbed, name).await?;
+    }
+    Ok(())
+}
+
+/// Purposes of saved ports.
+const PORT: &str = "control/argosy-webhook";
+
+fn admin_port(name: &str) -> String {
+    format!("control/{name}-admin")
+}
+
+fn kept(testbed: &Testbed, name: &str) -> PathBuf {
+    testbed.layout.cluster_dir("control").join(name)
+}
+
+/// Starts the daemon `name` ([`WEBHOOK`] or [`SYNCER`]) of a played testbed; also again, after it was ended.
+///
+/// # Errors
+/// The testbed runs no such process, or it does not start.
+pub async fn start(testbed: &Testbed, name: &str) -> Result<()> {
+    ensure!(testbed.state.nodes == Nodes::Played, "on real nodes {name} is a Deployment");
+    let saved = State::load(&testbed.layout)?.context("the testbed is not up")?;
+    let port = |purpose: &str| saved.ports.get(purpose).copied().with_context(|| format!("no port for {purpose}"));
+    let kubeconfig = testbed.layout.cluster_dir("control").join(format!("{name}.kubeconfig"));
+    if !kubeconfig.exists() {
+        let token = token(&testbed.control().client().await?, NAMESPACE, name).await?;
+        write_file(&kubeconfig, testbed.control().kubeconfig_with_token(name, &token)?, 0o600)?;
+    }
+    let host = testbed.control().host_address;
+    let own = match name {
+        WEBHOOK => vec![
+            format!("--listen={host}:{}", port(PORT)?),
+            format!("--tls-san={host}"),
+            "--webhook-configuration=argosy".to_owned(),
+        ],
+        _ => vec!["--identity=testbed".to_owned(), format!("--log={LOG}")],
+    };
+    Daemon::new(&testbed.layout, "control", name, &kept(testbed, name))
+        .args([format!("--kubeconfig={}", kubeconfig.display()), format!("--namespace={NAMESPACE}")])
+        .args([format!("--admin-listen={host}:{}", port(&admin_port(name))?)])
+        .args(own)
+        .start()
+        .map(drop)
+}
+
+/// Installs or upgrades a chart of this workspace.
+async fn helm(testbed: &Testbed, cluster: &Cluster, release: &str, chart: &str, values: &Value) -> Result<()> {
+    let file = testbed.layout.cluster_dir(&cluster.name).join(format!("{release}.values.json"));
+    write_file(&file, values.to_string(), 0o644)?;
+    let helm = testbed.programs.path("helm")?.display().to_string();
+    let chart = testbed.layout.workspace().join(chart);
+    let (kubeconfig, timeout) = (cluster.kubeconfig.display().to_string(), format!("{}s", PATIENCE.as_secs()));
+    run(
+        &helm,
+        &[
+            "upgrade",
+            "--install",
+            release,
+            &chart.display().to_string(),
+            "--kubeconfig",
+            &kubeconfig,
+            "--namespace",
+            NAMESPACE,
+            "--create-namespace",
+            "--values",
+            &file.display().to_string(),
+            "--wait",
+            "--timeout",
+            &timeout,
+        ],
+    )
+    .await
+    .with_context(|| format!("installing {chart:?} in {}", cluster.name))
+    .map(drop)
+}
+
+/// Installs the member chart in a workload cluster, and makes it known in the control cluster.
+async fn join(testbed: &Testbed, wec: &Cluster, control: &Client) -> Result<()> {
+    helm(testbed, wec, "argosy-member", "charts/argosy-member", &json!({"createNamespaces": true})).await?;
+    let secrets: Api<Secret> = Api::namespaced(control.clone(), NAMESPACE);
+    let name = format!("{}-kubeconfig", wec.name);
+    let is_there = secrets.get_opt(&name).await?.is_some();
+    if !is_there {
+        let token = token(&wec.client().await?, NAMESPACE, SYNCER).await?;
+        let kubeconfig = wec.kubeconfig_with_token(SYNCER, &token)?;
+        let data = BTreeMap::from([("kubeconfig".to_owned(), ByteString(kubeconfig.into_bytes()))]);
+        let mut secret = Secret { data: Some(data), ..Secret::default() };
+        secret.metadata.name = Some(name.clone());
+        secrets.create(&PostParams::default(), &secret).await?;
+    }
+    let cluster = json!({
+        "apiVersion": "argosy.dev/v1alpha1",
+        "kind": "WorkloadCluster",
+        "metadata": {"name": wec.name, "labels": {"name": wec.name, "env": "testbed"}},
+        "spec": {"kubeconfigSecret": {"name": name}, "namespaces": ["*"], "createNamespaces": true},
+    });
+    let clusters: Api<WorkloadCluster> = Api::all(control.clone());
+    let applied = PatchParams::apply(FIELD_MANAGER).force();
+    clusters.patch(&wec.name, &applied, &Patch::Apply(&cluster)).await?;
+    Ok(())
+}
+
+/// Installs no more of Argosy than its admission policies, for tests of these alone.
+///
+/// # Errors
+/// Helm or the API server refuses something.
+pub async fn install_policies(testbed: &Testbed) -> Result<()> {
+    let values = json!({"webhook": {"enabled": false}, "syncer": {"enabled": false}});
+    helm(testbed, testbed.control(), "argosy", "charts/argosy", &values).await
+}
+
+/// Waits until every cluster is ready and a workflow is routed (in a dry run, so that nothing comes of it).
+///
+/// # Errors
+/// What is still missing after two minutes.
+pub async fn wait_until_ready(testbed: &Testbed) -> Result<()> {
+    let control = testbed.control().client().await?;
+    let clusters: Api<WorkloadCluster> = Api::all(control.clone());
+    let workflow = argosy_api::workflow::api_resource();
+    let workflows: Api<DynamicObject> = Api::namespaced_with(control.clone(), "default", &workflow);
+    for wec in testbed.wecs() {
+        wait_until(&format!("WorkloadCluster {}", wec.name), PATIENCE, None, || async {
+            let known = argosy_placement::Cluster::from(&clusters.get(&wec.name).await?);
+            ensure!(known.not_ready.is_none(), "{}", known.not_ready.unwrap_or_default());
+            Ok(())
+        })
+        .await?;
+    }
+    let Some(wec) = testbed.wecs().last() else { return Ok(()) };
+    wait_until("routing", PATIENCE, None, || async {
+        let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+        workflows.create(&dry_run, &probe(&workflow, &wec.name)).await.map(drop).map_err(Into::into)
+    })
+    .await
+}
+
+fn probe(resource: &ApiResource, cluster: &str) -> DynamicObject {
+    let mut workflow = DynamicObject::new("probe", resource).data(json!({"spec": {"entrypoint": "none"}}));
+    workflow.metadata.labels = Some([(argosy_api::names::CLUSTER.to_owned(), cluster.to_owned())].into());
+    workflow
+}

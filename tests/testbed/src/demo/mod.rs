@@ -1,0 +1,138 @@
+//! The demonstration: workflows of many kinds, created in the control cluster as users create them, each followed on
+//! the original and compared with what must come of it.
+#![allow(clippy::print_stdout, reason = "the report is for the person at the terminal")]
+
+mod observe;
+mod report;
+mod scenario;
+
+use anyhow::{Context, Result, ensure};
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::{Api, Client};
+use serde_json::json;
+
+pub use observe::{Observed, observe};
+pub use scenario::{ARTICLE, PLAIN, RULED, Scenario, With, scenarios};
+
+use crate::Testbed;
+
+/// How many workflows run at a time: two cores carry no more real pods than these make.
+const AT_A_TIME: usize = 4;
+
+/// What came of a workflow.
+#[derive(Debug)]
+pub enum Outcome {
+    Ran(Box<Ran>),
+    Failed(String),
+}
+
+/// A workflow that came to its end.
+#[derive(Debug)]
+pub struct Ran {
+    pub observed: Observed,
+    /// How many pods it had where it was to run.
+    pub pods: usize,
+    /// The first difference from what was expected, if there is one.
+    pub difference: Option<String>,
+}
+
+/// Runs the demonstration workflows and prints the report.
+///
+/// # Errors
+/// A workflow did not do what it must.
+pub async fn run(testbed: &Testbed) -> Result<()> {
+    prepare(testbed).await?;
+    let step = testbed.progress.step("running workflows");
+    let all = scenarios();
+    let count = all.len();
+    let mut done = 0;
+    let mut outcomes = Vec::new();
+    // The longest first, so that the others run beside it; shown in their own order.
+    let mut order: Vec<(usize, Scenario)> = all.into_iter().enumerate().collect();
+    order.sort_by_key(|(_, scenario)| !scenario.manifest.contains("30s"));
+    let mut running = futures::stream::iter(order)
+        .map(|(place, scenario)| async move {
+            let outcome = match try_out(testbed, &scenario).await {
+                Ok(ran) => Outcome::Ran(Box::new(ran)),
+                Err(error) => Outcome::Failed(format!("{error:#}")),
+            };
+            (place, scenario, outcome)
+        })
+        .buffer_unordered(AT_A_TIME);
+    while let Some(outcome) = running.next().await {
+        done += 1;
+        step.detail(format!("{done} of {count}"));
+        outcomes.push(outcome);
+    }
+    step.done(format!("{count}"));
+    outcomes.sort_by_key(|(place, ..)| *place);
+    let outcomes: Vec<(Scenario, Outcome)> = outcomes.into_iter().map(|(_, s, o)| (s, o)).collect();
+    println!("\n{}\n", report::render(&outcomes));
+    let bad = outcomes.iter().filter(|(_, outcome)| !outcome.is_good()).count();
+    ensure!(
+        bad == 0,
+        "{bad} of {count} workflows did not do what they must; logs are in {}",
+        testbed.layout.logs().display()
+    );
+    let name = testbed.layout.name();
+    let named = if name == crate::layout::DEFAULT_NAME { String::new() } else { format!(" --name {name}") };
+    println!(
+        "Look around:  eval \"$(cargo run -q --release -p testbed -- env control{named})\"; kubectl get wec,ns,wf -A"
+    );
+    println!("End it:       cargo run --release -p testbed -- down{named}");
+    Ok(())
+}
+
+impl Outcome {
+    fn is_good(&self) -> bool {
+        matches!(self, Self::Ran(ran) if ran.difference.is_none())
+    }
+}
+
+/// Makes the namespaces: one with a rule, one without; the article's is Argo's own.
+///
+/// # Errors
+/// The API server refuses.
+pub async fn prepare(testbed: &Testbed) -> Result<()> {
+    let namespaces: Api<Namespace> = Api::all(testbed.control().client().await?);
+    for (name, annotations) in [(RULED, json!({"argosy.dev/clusters": "*"})), (PLAIN, json!({}))] {
+        let namespace = json!({
+            "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "annotations": annotations}
+        });
+        let params = PatchParams::apply("testbed").force();
+        namespaces.patch(name, &params, &Patch::Apply(&namespace)).await.context("making the namespaces")?;
+    }
+    Ok(())
+}
+
+/// Runs one workflow and compares.
+///
+/// # Errors
+/// It could not be created, or did not end.
+pub async fn try_out(testbed: &Testbed, scenario: &Scenario) -> Result<Ran> {
+    let observed = observe(testbed, scenario).await?;
+    let control = testbed.control().client().await?;
+    let mut pods = count_pods(&control, scenario.namespace, &observed.name).await?;
+    let mut difference = observed.check(scenario).err().map(|error| format!("{error:#}"));
+    if let Some(cluster) = scenario.cluster {
+        let here = pods;
+        let wec = testbed.cluster(cluster)?.client().await?;
+        pods = count_pods(&wec, scenario.namespace, &observed.name).await?;
+        if here != 0 {
+            difference.get_or_insert(format!("it made {here} pods in the control cluster"));
+        }
+    }
+    if pods != scenario.pods {
+        difference.get_or_insert(format!("it made {pods} pods, not {}", scenario.pods));
+    }
+    Ok(Ran { observed, pods, difference })
+}
+
+async fn count_pods(client: &Client, namespace: &str, workflow: &str) -> Result<usize> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let selector = format!("workflows.argoproj.io/workflow={workflow}");
+    let listed = pods.list_metadata(&ListParams::default().labels(&selector)).await.context("counting pods")?;
+    Ok(listed.items.len())
+}

@@ -1,0 +1,198 @@
+//! AdmissionReview v1: read narrowly, always answered with a review.
+
+use argosy_api::workflow;
+use json_patch::Patch;
+use k8s_openapi::ByteString;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use thiserror::Error;
+
+use crate::view::View;
+
+const API_VERSION: &str = "admission.k8s.io/v1";
+const KIND: &str = "AdmissionReview";
+
+/// What the API server asks, as far as it matters here.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Review<'a> {
+    #[serde(default)]
+    api_version: String,
+    #[serde(borrow)]
+    request: Option<Request<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Request<'a> {
+    #[serde(default)]
+    uid: String,
+    #[serde(default)]
+    operation: String,
+    #[serde(default)]
+    resource: Resource,
+    #[serde(default)]
+    sub_resource: Option<String>,
+    #[serde(default)]
+    namespace: Option<String>,
+    /// Read only once the rest is known to be for us.
+    #[serde(borrow, default)]
+    object: Option<&'a RawValue>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Resource {
+    #[serde(default)]
+    group: String,
+    #[serde(default)]
+    resource: String,
+}
+
+/// A review that can be acted upon.
+#[derive(Debug)]
+pub(crate) enum Question {
+    /// May this Workflow be created?
+    Create { namespace: String, view: Box<View> },
+    /// Something that route is not registered for; what it is, for the warning.
+    Other { what: String },
+}
+
+/// Why a review cannot be acted upon.
+#[derive(Debug, Error)]
+pub(crate) enum ReviewError {
+    #[error("the request's body could not be read: {problem}")]
+    ReadBody { problem: String },
+    #[error("the request's body has more than {limit} bytes")]
+    TooLarge { limit: usize },
+    #[error("the request's body is not an AdmissionReview: {source}")]
+    ReadReview { source: serde_json::Error },
+    #[error("the AdmissionReview has apiVersion {found:?}: expected {API_VERSION:?}")]
+    Version { found: String },
+    #[error("the AdmissionReview has no request")]
+    NoRequest,
+    #[error("the AdmissionReview's request has no {field}")]
+    Incomplete { field: &'static str },
+    #[error("the Workflow cannot be read: {source}")]
+    ReadWorkflow { source: serde_json::Error },
+}
+
+impl ReviewError {
+    /// The HTTP status for whoever sent the object or the review.
+    pub(crate) fn status(&self) -> u16 {
+        match self {
+            Self::TooLarge { .. } => 413,
+            Self::ReadWorkflow { .. } => 422,
+            _ => 400,
+        }
+    }
+}
+
+/// Reads a review: its UID, as far as that can be told, and what it asks.
+pub(crate) fn read(body: &[u8]) -> (String, Result<Question, ReviewError>) {
+    let review: Review = match serde_json::from_slice(body) {
+        Ok(review) => review,
+        Err(source) => return (String::new(), Err(ReviewError::ReadReview { source })),
+    };
+    let version = review.api_version;
+    match review.request {
+        None => (String::new(), Err(ReviewError::NoRequest)),
+        Some(mut request) => {
+            let uid = std::mem::take(&mut request.uid);
+            let question =
+                if version == API_VERSION { question(request) } else { Err(ReviewError::Version { found: version }) };
+            (uid, question)
+        }
+    }
+}
+
+fn question(request: Request) -> Result<Question, ReviewError> {
+    let Request { uid: _, operation, resource, sub_resource, namespace, object } = request;
+    let is_workflow = resource.group == workflow::GROUP && resource.resource == workflow::PLURAL;
+    if operation != "CREATE" || !is_workflow || sub_resource.is_some_and(|name| !name.is_empty()) {
+        let what = format!("{operation} of {}.{}", resource.resource, resource.group);
+        return Ok(Question::Other { what });
+    }
+    let namespace = namespace.filter(|name| !name.is_empty()).ok_or(ReviewError::Incomplete { field: "namespace" })?;
+    let object = object.ok_or(ReviewError::Incomplete { field: "object" })?;
+    let view = serde_json::from_str(object.get()).map_err(|source| ReviewError::ReadWorkflow { source })?;
+    Ok(Question::Create { namespace, view: Box::new(view) })
+}
+
+/// The answer, an AdmissionReview with a response.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Reply {
+    api_version: &'static str,
+    kind: &'static str,
+    response: Response,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Response {
+    uid: String,
+    allowed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch_type: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch: Option<ByteString>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<Status>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+}
+
+/// The part of a Kubernetes Status that says why something was refused.
+#[derive(Debug, Serialize)]
+struct Status {
+    code: u16,
+    reason: &'static str,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<Details>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Details {
+    retry_after_seconds: u32,
+}
+
+impl Reply {
+    /// Allowed, with this patch unless it is empty.
+    pub(crate) fn allow(uid: String, patch: &Patch) -> Result<Self, serde_json::Error> {
+        let patch = if patch.is_empty() { None } else { Some(ByteString(serde_json::to_vec(patch)?)) };
+        let patch_type = patch.is_some().then_some("JSONPatch");
+        Ok(Self::of(Response { patch, patch_type, ..Response::allowed(uid) }))
+    }
+
+    /// Allowed untouched, with a word to the user.
+    pub(crate) fn warn(uid: String, warning: String) -> Self {
+        Self::of(Response { warnings: vec![warning], ..Response::allowed(uid) })
+    }
+
+    /// Refused. With 503, clients that go by `Retry-After` (all of client-go) try again by themselves.
+    pub(crate) fn refuse(uid: String, code: u16, message: &str) -> Self {
+        let reason = match code {
+            400 => "BadRequest",
+            413 => "RequestEntityTooLarge",
+            422 => "Invalid",
+            503 => "ServiceUnavailable",
+            500 => "InternalError",
+            _ => "Forbidden",
+        };
+        let details = (code == 503).then_some(Details { retry_after_seconds: 1 });
+        let status = Status { code, reason, message: format!("argosy: {message}"), details };
+        Self::of(Response { allowed: false, status: Some(status), ..Response::allowed(uid) })
+    }
+
+    fn of(response: Response) -> Self {
+        Self { api_version: API_VERSION, kind: KIND, response }
+    }
+}
+
+impl Response {
+    fn allowed(uid: String) -> Self {
+        Self { uid, allowed: true, patch_type: None, patch: None, status: None, warnings: Vec::new() }
+    }
+}

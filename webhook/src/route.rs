@@ -1,0 +1,258 @@
+//! From a decision to the patch that carries it out, or to a refusal. Pure: no I/O, and the time is an argument.
+//!
+//! The patch is the difference between what came in and what is wanted, so that it is empty where nothing is to be
+//! done, and asking again about its own result changes nothing.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use argosy_api::{Placement, RuleSource, names};
+use argosy_placement::Decision;
+use jiff::Timestamp;
+use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, ReplaceOperation};
+use jsonptr::PointerBuf;
+use serde_json::Value;
+
+use crate::metrics::Outcome;
+use crate::view::{Label, Suspend, View, annotation, is_completed, label};
+
+/// A stamp of our own that is no older than this stays: the API server asks again within one creation (reinvocation).
+/// Far below what the fail-closed policy allows (60 s).
+const FRESH: Duration = Duration::from_secs(5);
+
+/// The answer about one workflow.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Answer {
+    /// Created with this patch, which may be empty.
+    Allow { patch: Patch, outcome: Outcome },
+    /// Not created. `status` is the HTTP status for the user: 403 (policy) or 422 (what the user wrote).
+    Refuse { status: u16, message: String },
+}
+
+/// What is wanted of the object, where it differs or not.
+struct Wanted<'a> {
+    /// `kubestellar.io/cluster`; `None`: no such label.
+    cluster: Option<&'a str>,
+    stamp: Option<Placement>,
+    suspend: Wish,
+    /// Write down that the user wants the copy suspended.
+    note_suspend: bool,
+}
+
+/// What is to become of `spec.suspend`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    Keep,
+    Set,
+    /// Take out the `true` that routing put in.
+    Undo,
+}
+
+/// Whether a decision is needed at all. A workflow that was created as completed is never routed.
+pub(crate) fn needs_decision(view: &View) -> bool {
+    !is_completed(view)
+}
+
+/// The answer, given the decision. `ruled` says whether the namespace has a rule, whatever it says about this workflow:
+/// such namespaces take only what is stamped.
+pub(crate) fn answer(namespace: &str, view: &View, decision: &Decision, ruled: bool, now: Timestamp) -> Answer {
+    let (wanted, outcome) = match want(namespace, view, decision, ruled, now) {
+        Ok(wanted) => wanted,
+        Err(refusal) => return refusal,
+    };
+    Answer::Allow { patch: difference(view, wanted, now), outcome }
+}
+
+/// The name of a workflow for messages; one that is yet to be generated ends in `*`.
+pub(crate) fn display_name(namespace: &str, view: &View) -> String {
+    let metadata = &view.metadata;
+    match (metadata.name.as_deref(), metadata.generate_name.as_deref()) {
+        (Some(name), _) if !name.is_empty() => format!("{namespace}/{name}"),
+        (_, prefix) => format!("{namespace}/{}*", prefix.unwrap_or_default()),
+    }
+}
+
+fn want<'a>(
+    namespace: &str,
+    view: &'a View,
+    decision: &'a Decision,
+    ruled: bool,
+    now: Timestamp,
+) -> Result<(Wanted<'a>, Outcome), Answer> {
+    let refuse = |status, why: &str| {
+        Err(Answer::Refuse { status, message: format!("Workflow {}: {why}", display_name(namespace, view)) })
+    };
+    let stamp = |cluster: &str, rule: RuleSource, reason: &str| {
+        Some(Placement { time: seconds(now), cluster: cluster.to_owned(), rule, reason: reason.to_owned() })
+    };
+    if is_completed(view) {
+        // What is only a record needs no suspend taken out, either.
+        let wanted = Wanted {
+            cluster: label(view, names::CLUSTER).filter(|cluster| *cluster == names::LOCAL),
+            stamp: ruled.then(|| stamp(names::LOCAL, RuleSource::Namespace, "it was created as completed")).flatten(),
+            suspend: Wish::Keep,
+            note_suspend: false,
+        };
+        return Ok((wanted, if ruled { Outcome::Local } else { Outcome::Unruled }));
+    }
+    let label = Label::of(view);
+    let here = |stamp| Wanted {
+        cluster: label.own().filter(|cluster| *cluster == names::LOCAL),
+        stamp,
+        suspend: undo(view, label),
+        note_suspend: false,
+    };
+    match decision {
+        Decision::Refuse { reason } => refuse(403, reason),
+        Decision::NoRule | Decision::Local { .. } if label == Label::Empty => refuse(
+            422,
+            &format!(
+                "label {} is empty, which leaves the choice to a rule, but namespace {namespace:?} has none for this \
+                 workflow: expected the name of a WorkloadCluster, or {:?}",
+                names::CLUSTER,
+                names::LOCAL
+            ),
+        ),
+        Decision::NoRule => Ok((here(None), Outcome::Unruled)),
+        Decision::Local { source, reason } => {
+            let stamp = if ruled { stamp(names::LOCAL, source.clone(), reason) } else { None };
+            Ok((here(stamp), Outcome::Local))
+        }
+        Decision::Place { cluster, source, reason } => {
+            let Some(suspend) = Suspend::of(view) else {
+                return refuse(422, "field spec: expected an object");
+            };
+            let wanted = Wanted {
+                cluster: Some(cluster),
+                stamp: stamp(cluster, source.clone(), reason),
+                suspend: Wish::Set,
+                // With a label, suspend is but the old contract's "run it there", or our own doing.
+                note_suspend: label == Label::Absent && suspend == Suspend::True,
+            };
+            Ok((wanted, Outcome::Placed))
+        }
+    }
+}
+
+/// A workflow that inherited its routing and is not routed again loses the suspend that came with it, unless its user
+/// wanted one.
+fn undo(view: &View, label: Label) -> Wish {
+    let wished = annotation(view, names::SUSPEND) == Some("true");
+    if label == Label::Inherited && !wished { Wish::Undo } else { Wish::Keep }
+}
+
+/// The time of a stamp: RFC 3339 in UTC, whole seconds, 20 characters.
+fn seconds(now: Timestamp) -> String {
+    Timestamp::from_second(now.as_second()).unwrap_or(now).to_string()
+}
+
+/// Whether the stamp that came in says the same, in the same form, and just now.
+fn is_current(present: &str, wanted: &Placement, now: Timestamp) -> bool {
+    let Ok(stamp) = serde_json::from_str::<Placement>(present) else { return false };
+    let Ok(time) = stamp.time.parse::<Timestamp>() else { return false };
+    // Another replica's clock, which stamped a moment ago, may be ahead.
+    seconds(time) == stamp.time
+        && now.duration_since(time).unsigned_abs() <= FRESH
+        && encode(&stamp).is_some_and(|canonical| canonical == present)
+        && Placement { time: wanted.time.clone(), ..stamp } == *wanted
+}
+
+fn encode(stamp: &Placement) -> Option<String> {
+    serde_json::to_string(stamp).ok()
+}
+
+fn difference(view: &View, wanted: Wanted, now: Timestamp) -> Patch {
+    let mut labels = Edits::default();
+    labels.want(names::CLUSTER, wanted.cluster.map(ToOwned::to_owned), label(view, names::CLUSTER));
+
+    let mut annotations = Edits::default();
+    let foreign = view.metadata.annotations.iter().flatten().filter(|(key, _)| {
+        key.starts_with(names::PREFIX) && ![names::PLACEMENT, names::SUSPEND].contains(&key.as_str())
+    });
+    foreign.for_each(|(key, value)| annotations.want(key, None, Some(value)));
+    let present = annotation(view, names::PLACEMENT);
+    let stays = matches!((present, &wanted.stamp), (Some(present), Some(stamp)) if is_current(present, stamp, now));
+    if !stays {
+        annotations.want(names::PLACEMENT, wanted.stamp.as_ref().and_then(encode), present);
+    }
+    if wanted.note_suspend {
+        annotations.want(names::SUSPEND, Some("true".to_owned()), annotation(view, names::SUSPEND));
+    }
+
+    let mut operations = Vec::new();
+    labels.append("labels", view.metadata.labels.is_some(), &mut operations);
+    annotations.append("annotations", view.metadata.annotations.is_some(), &mut operations);
+    let path = PointerBuf::from_tokens(["spec", "suspend"]);
+    match (wanted.suspend, Suspend::of(view)) {
+        (Wish::Set, Some(Suspend::Absent)) => operations.push(add(path, Value::Bool(true))),
+        (Wish::Set, Some(Suspend::Other)) => operations.push(replace(path, Value::Bool(true))),
+        (Wish::Undo, Some(Suspend::True)) => operations.push(remove(path)),
+        _ => {}
+    }
+    Patch(operations)
+}
+
+/// Changes to a map of strings: `None` removes.
+#[derive(Default)]
+struct Edits(Vec<(String, Change)>);
+
+enum Change {
+    Add(String),
+    Replace(String),
+    Remove,
+}
+
+impl Edits {
+    fn want(&mut self, key: &str, wanted: Option<String>, present: Option<&str>) {
+        let change = match (wanted, present) {
+            (Some(wanted), Some(present)) if wanted == present => return,
+            (Some(wanted), Some(_)) => Change::Replace(wanted),
+            (Some(wanted), None) => Change::Add(wanted),
+            (None, Some(_)) => Change::Remove,
+            (None, None) => return,
+        };
+        self.0.push((key.to_owned(), change));
+    }
+
+    /// A map that is not there, or null, is added whole.
+    fn append(self, map: &str, exists: bool, operations: &mut Vec<PatchOperation>) {
+        if exists {
+            operations.extend(self.0.into_iter().map(|(key, change)| {
+                let path = PointerBuf::from_tokens(["metadata", map, &key]);
+                match change {
+                    Change::Add(value) => add(path, Value::String(value)),
+                    Change::Replace(value) => replace(path, Value::String(value)),
+                    Change::Remove => remove(path),
+                }
+            }));
+            return;
+        }
+        let added: BTreeMap<String, String> = self
+            .0
+            .into_iter()
+            .filter_map(|(key, change)| match change {
+                Change::Add(value) | Change::Replace(value) => Some((key, value)),
+                Change::Remove => None,
+            })
+            .collect();
+        if !added.is_empty() {
+            let added = added.into_iter().map(|(key, value)| (key, Value::String(value))).collect();
+            operations.push(add(PointerBuf::from_tokens(["metadata", map]), Value::Object(added)));
+        }
+    }
+}
+
+fn add(path: PointerBuf, value: Value) -> PatchOperation {
+    PatchOperation::Add(AddOperation { path, value })
+}
+
+fn replace(path: PointerBuf, value: Value) -> PatchOperation {
+    PatchOperation::Replace(ReplaceOperation { path, value })
+}
+
+fn remove(path: PointerBuf) -> PatchOperation {
+    PatchOperation::Remove(RemoveOperation { path })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,206 @@
+//! What holds for every workflow; cases one by one are in `tests/route.rs`.
+
+use std::collections::BTreeMap;
+
+use argosy_placement::{Cluster, Request, Rule, RuleError, decide};
+use proptest::prelude::*;
+use serde_json::{Map, json};
+
+use super::*;
+
+fn now() -> Timestamp {
+    "2026-01-02T03:04:05.678Z".parse().unwrap()
+}
+
+fn clusters() -> Vec<Cluster> {
+    ["c1", "c2", "c3"]
+        .map(|name| Cluster {
+            name: name.to_owned(),
+            labels: [("name".to_owned(), name.to_owned())].into(),
+            namespaces: vec!["*".to_owned()],
+            not_ready: (name == "c3").then(|| "Ready is False".to_owned()),
+            ..Cluster::default()
+        })
+        .into()
+}
+
+type NamespaceRule = Option<Result<Rule, RuleError>>;
+
+fn rule(clusters: Option<&str>, workflows: &str) -> NamespaceRule {
+    let annotations = [(names::CLUSTERS, clusters?), (names::WORKFLOWS, workflows)];
+    let annotations = annotations.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    Rule::from_namespace("team", &annotations)
+}
+
+fn ask(workflow: &Value, rule: &NamespaceRule, now: Timestamp) -> Answer {
+    let view: View = serde_json::from_value(workflow.clone()).unwrap();
+    let none = BTreeMap::new();
+    let labels = view.metadata.labels.as_ref().unwrap_or(&none);
+    let request = Request { namespace: "team", labels, own_cluster: Label::of(&view).own() };
+    let decision = if needs_decision(&view) { decide(&request, rule.as_ref(), &clusters()) } else { Decision::NoRule };
+    answer("team", &view, &decision, rule.is_some(), now)
+}
+
+fn stamp(cluster: &str, rule: RuleSource, time: &str) -> String {
+    let reason = "because".to_owned();
+    encode(&Placement { time: time.to_owned(), cluster: cluster.to_owned(), rule, reason }).unwrap()
+}
+
+fn object_or_nothing(map: BTreeMap<&'static str, String>) -> impl Strategy<Value = Option<Value>> {
+    let object: Map<String, Value> = map.into_iter().map(|(key, value)| (key.to_owned(), json!(value))).collect();
+    if object.is_empty() {
+        prop_oneof![Just(None), Just(Some(Value::Null)), Just(Some(json!({})))].boxed()
+    } else {
+        Just(Some(Value::Object(object))).boxed()
+    }
+}
+
+fn value_of<T: Clone + std::fmt::Debug + 'static>(values: &[T]) -> impl Strategy<Value = T> + use<T> {
+    prop::sample::select(values.to_vec())
+}
+
+fn labels() -> impl Strategy<Value = Option<Value>> {
+    let cluster = prop::option::of(value_of(&["", "c1", "c2", "c3", "c9", "local"]));
+    let tier = prop::option::of(value_of(&["gold", "silver"]));
+    let completed = prop::option::weighted(0.2, value_of(&["true", "false"]));
+    (cluster, tier, completed).prop_flat_map(|(cluster, tier, completed)| {
+        let labels = [(names::CLUSTER, cluster), ("tier", tier), (names::ARGO_COMPLETED, completed)];
+        object_or_nothing(labels.into_iter().filter_map(|(key, value)| Some((key, value?.to_owned()))).collect())
+    })
+}
+
+fn annotations() -> impl Strategy<Value = Option<Value>> {
+    let stamps = ["", "c1", "c2", "local"].into_iter().flat_map(|cluster| {
+        [RuleSource::Label, RuleSource::Namespace].into_iter().flat_map(move |rule| {
+            ["2026-01-02T03:04:05Z", "2020-01-01T00:00:00Z", "soon"].map(|time| stamp(cluster, rule.clone(), time))
+        })
+    });
+    let stamps: Vec<String> = stamps.chain(["".to_owned(), "{}".to_owned(), "junk".to_owned()]).collect();
+    let placement = prop::option::of(prop::sample::select(stamps));
+    let suspend = prop::option::of(value_of(&["true", "false", ""]));
+    let delivery = prop::option::of(value_of(&["{}"]));
+    let other = prop::option::of(value_of(&["x/y~z"]));
+    (placement, suspend, delivery, other).prop_flat_map(|(placement, suspend, delivery, other)| {
+        let rest = [(names::SUSPEND, suspend), (names::DELIVERY, delivery), ("a/b~c", other)];
+        let mut annotations: BTreeMap<&str, String> =
+            rest.into_iter().filter_map(|(key, value)| Some((key, value?.to_owned()))).collect();
+        annotations.extend(placement.map(|placement| (names::PLACEMENT, placement)));
+        object_or_nothing(annotations)
+    })
+}
+
+prop_compose! {
+    fn workflow()(
+        labels in labels(),
+        annotations in annotations(),
+        spec in value_of(&[
+            json!({"entrypoint": "e"}), json!({"suspend": true}), json!({"suspend": false}), json!({"suspend": null}),
+            json!({"suspend": "yes"}), json!({}), json!(null), json!("odd"), json!([true]),
+        ]),
+    ) -> Value {
+        let mut metadata = json!({"generateName": "hello-"});
+        for (key, value) in [("labels", labels), ("annotations", annotations)] {
+            if let Some(value) = value {
+                metadata[key] = value;
+            }
+        }
+        json!({"metadata": metadata, "spec": spec, "status": {"nodes": {"a": 1}}})
+    }
+}
+
+fn rules() -> impl Strategy<Value = NamespaceRule> {
+    let clusters = value_of(&[None, None, Some("*"), Some("name=c2"), Some("name=c3"), Some("bad bad")]);
+    (clusters, value_of(&["*", "tier=gold"])).prop_map(|(clusters, workflows)| rule(clusters, workflows))
+}
+
+fn strings<'a>(object: &'a Value, map: &str) -> BTreeMap<&'a str, &'a str> {
+    let map = object["metadata"][map].as_object();
+    map.into_iter().flatten().map(|(key, value)| (key.as_str(), value.as_str().unwrap())).collect()
+}
+
+/// The object without what is Argosy's to change.
+fn rest(object: &Value) -> Value {
+    let mut rest = object.clone();
+    for map in ["labels", "annotations"] {
+        let kept: Map<String, Value> = strings(object, map)
+            .into_iter()
+            .filter(|(key, _)| *key != names::CLUSTER && !key.starts_with(names::PREFIX))
+            .map(|(key, value)| (key.to_owned(), json!(value)))
+            .collect();
+        rest["metadata"][map] = Value::Object(kept);
+    }
+    if let Some(spec) = rest["spec"].as_object_mut() {
+        spec.remove("suspend");
+    }
+    rest
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4000))]
+
+    #[test]
+    fn what_comes_out_satisfies_the_policies_and_stays(workflow in workflow(), rule in rules(), later in 0..4_000i64) {
+        let Answer::Allow { patch, outcome } = ask(&workflow, &rule, now()) else { return Ok(()) };
+        let mut routed = workflow.clone();
+        json_patch::patch(&mut routed, &patch).unwrap();
+
+        // Only what is ours has changed.
+        prop_assert_eq!(rest(&routed), rest(&workflow));
+
+        // What the policy argosy-fail-closed demands.
+        let (labels, annotations) = (strings(&routed, "labels"), strings(&routed, "annotations"));
+        let cluster = labels.get(names::CLUSTER).copied();
+        let is_routed = cluster.is_some_and(|cluster| cluster != names::LOCAL);
+        let stamp = annotations.get(names::PLACEMENT).map(|stamp| serde_json::from_str::<Placement>(stamp).unwrap());
+        if rule.is_some() || is_routed {
+            let stamp = stamp.as_ref().unwrap();
+            prop_assert_eq!(&stamp.time, "2026-01-02T03:04:05Z");
+            prop_assert_eq!(stamp.cluster.as_str(), cluster.unwrap_or(names::LOCAL));
+            let starts_with_time = annotations[names::PLACEMENT].starts_with(r#"{"time":""#);
+            prop_assert!(starts_with_time);
+        } else {
+            prop_assert_eq!(stamp, None);
+        }
+        if is_routed {
+            prop_assert_eq!(&routed["spec"]["suspend"], &json!(true));
+            prop_assert_ne!(cluster, Some(""));
+        }
+        prop_assert_eq!(outcome == Outcome::Placed, is_routed);
+        let mut ours = annotations.keys().filter(|key| key.starts_with(names::PREFIX));
+        let all_known = ours.all(|key| [names::PLACEMENT, names::SUSPEND].contains(key));
+        prop_assert!(all_known);
+        if labels.get(names::ARGO_COMPLETED) == Some(&"true") {
+            prop_assert!(!is_routed);
+        }
+
+        // Asked again about its own result, it changes nothing.
+        let soon = now().checked_add(jiff::SignedDuration::from_millis(later)).unwrap();
+        let again = ask(&routed, &rule, soon);
+        prop_assert_eq!(again, Answer::Allow { patch: Patch(vec![]), outcome });
+    }
+
+    #[test]
+    fn plain_workflows_in_plain_namespaces_are_not_touched(workflow in workflow()) {
+        let ours = |map| strings(&workflow, map).keys().any(|key| {
+            *key == names::CLUSTER || (key.starts_with(names::PREFIX) && *key != names::SUSPEND)
+        });
+        if !ours("labels") && !ours("annotations") {
+            let untouched = Answer::Allow { patch: Patch(vec![]), outcome: Outcome::Unruled };
+            prop_assert_eq!(ask(&workflow, &None, now()), untouched);
+        }
+    }
+
+    #[test]
+    fn an_old_stamp_is_written_anew(workflow in workflow(), seconds in 7..100_000i64) {
+        let rule = rule(Some("*"), "*");
+        let Answer::Allow { patch, .. } = ask(&workflow, &rule, now()) else { return Ok(()) };
+        let mut routed = workflow;
+        json_patch::patch(&mut routed, &patch).unwrap();
+        for later in [seconds, -seconds] {
+            let then = now().checked_add(jiff::SignedDuration::from_secs(later)).unwrap();
+            let Answer::Allow { patch, .. } = ask(&routed, &rule, then) else { panic!("refused") };
+            let paths: Vec<_> = patch.iter().map(|operation| operation.path().to_string()).collect();
+            prop_assert_eq!(paths, ["/metadata/annotations/argosy.dev~1placement"]);
+        }
+    }
+}

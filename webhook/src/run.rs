@@ -1,0 +1,65 @@
+//! The process: everything that runs in it, started and ended in order.
+
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use argosy_certs::Keeper;
+use argosy_runtime::admin::{self, Readiness};
+use argosy_runtime::policy::Policy;
+use argosy_runtime::shutdown;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::Args;
+use crate::metrics::Metrics;
+use crate::server::{Server, router, serve};
+
+/// Runs the webhook until SIGTERM. Whatever else ends it is an error.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    let Args { listen, namespace, drain, client, certs, admin, logs } = args;
+    logs.init()?;
+    let stop = shutdown::on_signal().context("signals cannot be received")?;
+    // Whatever answering needs goes on until the last request is answered.
+    let end = CancellationToken::new();
+    let listener = TcpListener::bind(listen).await.with_context(|| format!("--listen {listen} cannot be bound"))?;
+    let admin = admin.bind().await.context("--admin-listen cannot be bound")?;
+    let client = client.client().await?;
+    tracing::info!(%listen, namespace, "webhook starts");
+
+    let (policy, watches) = Policy::watch(client.clone(), end.clone());
+    let (certificates, certified, keeper) = Keeper::start(client.clone(), &namespace, certs, end.clone());
+    let mut registry = Registry::default();
+    let metrics = Metrics::register(&mut registry);
+    let server = Arc::new(Server::new(Arc::clone(&policy), client, metrics));
+
+    let stopping = stop.clone();
+    let ready: Readiness = Arc::new(move || {
+        if stopping.is_cancelled() {
+            return Err("shutting down");
+        }
+        if !policy.is_synced() {
+            return Err("namespaces and clusters are not known yet");
+        }
+        *certified.borrow()
+    });
+    let admin = admin::serve(admin, registry, ready, end.clone().cancelled_owned());
+    let drained = async move {
+        stop.cancelled().await;
+        tokio::time::sleep(drain).await;
+    };
+    let webhook = serve(listener, router(server), certificates, drained);
+
+    let ended = tokio::select! {
+        served = webhook => served.context("the webhook could not be served"),
+        served = admin => match served.context("health and metrics could not be served") {
+            Ok(()) => bail!("health and metrics ended"),
+            error => error,
+        },
+        () = watches => bail!("the watches of namespaces and clusters ended"),
+        () = keeper => bail!("the keeper of certificates ended"),
+    };
+    end.cancel();
+    tracing::info!("webhook ends");
+    ended
+}

@@ -112,8 +112,11 @@ impl ClusterTask {
         };
         let here = Here { cluster: self.name.clone(), cluster_uid: seen.cluster_uid };
         let Shared { control, control_id, policy, .. } = self.shared.clone();
-        let originals = workflows("originals", control.clone(), format!("{}={}", names::CLUSTER, self.name));
-        let copies = workflows("copies", wec.clone(), format!("{}={control_id}", names::CONTROL));
+        let routed = format!("{}={}", names::CLUSTER, self.name);
+        // Two WorkloadClusters may lead to the same WEC: each looks after its own copies there.
+        let delivered = format!("{}={control_id},{routed}", names::CONTROL);
+        let originals = workflows("originals", control.clone(), routed);
+        let copies = workflows("copies", wec.clone(), delivered);
         let create_namespaces = cluster.spec.create_namespaces;
         let (lease, metrics) = (Arc::clone(lease), self.metrics.clone());
         let work =

@@ -169,6 +169,11 @@ impl<T: Clone> Side<T> {
         self.put(&mut self.state(), object);
     }
 
+    /// The API server itself says that it is gone.
+    pub fn forget(&self, key: &Key) {
+        self.state().items.remove(key);
+    }
+
     fn put(&self, state: &mut State<T>, object: SyncView) -> Key {
         let key = Key::of(&object);
         // Versions of one API server compare as numbers; what cannot be read is taken as new.

@@ -24,6 +24,7 @@ impl Work {
         let api = self.copies_in(&key.namespace);
         let live = within(api.get_opt(&key.name)).await.map_err(|source| StepError::ReadCopy { source })?;
         let Some(live) = live.filter(|live| live.uid().as_ref() == Some(&copy.uid)) else {
+            self.copies.forget(key);
             return Ok(());
         };
         let kept: Vec<&String> = live.finalizers().iter().filter(|name| *name != names::STATUS_RETURN).collect();
@@ -51,7 +52,11 @@ impl Work {
             let deleted = within(self.copies_in(&key.namespace).delete(&key.name, &params)).await;
             self.metrics.copy_writes.inc();
             deleted.map_err(|source| match source.status() {
-                Some(404 | 409) => StepError::Outdated,
+                Some(404) => {
+                    self.copies.forget(key);
+                    StepError::Outdated
+                }
+                Some(409) => StepError::Outdated,
                 _ => StepError::WriteCopy { source },
             })?;
             tracing::info!(workflow = %key, "deleted the copy of an original that is gone");
@@ -96,8 +101,10 @@ impl Work {
             Some(404 | 409 | 422) => StepError::Outdated,
             _ => StepError::WriteCopy { source },
         })?;
-        // The answer to the removal of a deleted object's last finalizer is that object; the watch says DELETED.
-        if written.metadata.deletion_timestamp.is_none() {
+        // The answer to the removal of a deleted object's last finalizer is that object as it was.
+        if written.metadata.deletion_timestamp.is_some() && written.finalizers().is_empty() {
+            self.copies.forget(key);
+        } else {
             self.copies.written(written);
         }
         Ok(())

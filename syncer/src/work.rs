@@ -187,7 +187,7 @@ impl Work {
             (Step::Fail(message), Some(original), _) => self.fail(key, &original, &message).await?,
             (Step::Shutdown(shutdown), _, Some(copy)) => self.shut_down(key, &copy, &shutdown).await?,
             (Step::Release, _, Some(copy)) => return self.release(key, &copy).await,
-            (Step::Remove, _, Some(copy)) => return self.remove(key, &copy).await,
+            (Step::Remove, _, Some(copy)) => self.remove(key, &copy).await?,
             (Step::Unreadable(why), ..) => return Err(StepError::Unreadable { why }),
             _ => return Ok(()),
         }

@@ -31,8 +31,9 @@ pub const EXECUTOR_IMAGE: &str = "quay.io/argoproj/argoexec:v3.7.4";
 
 /// The controller logs this as soon as it has seen everything there is and gets to work.
 const AT_WORK: &str = "Starting CronWorkflow controller";
-/// How long one write, and how long the controller's start, may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long one write, and how long the start of the controller, may take. The full CRDs keep an API server busy for half
+/// a minute of processor time.
+const PATIENCE: Duration = Duration::from_secs(180);
 const FIELD_MANAGER: &str = "testbed";
 /// On a CRD: which content of its file it was applied from.
 const MANIFEST: &str = "testbed.argosy.dev/manifest";

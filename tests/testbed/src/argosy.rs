@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::cluster::token;
-use crate::layout::{Nodes, State, write_file};
+use crate::layout::{Nodes, write_file};
 use crate::process::{self, Daemon, run, wait_until};
 use crate::{Cluster, Testbed, cargo, images};
 
@@ -38,7 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 ///
 /// # Errors
 /// The build, Helm or the API server refuses something, or Argosy does not come to work; with what it said.
-pub async fn install(testbed: &Testbed) -> Result<()> {
+pub async fn install(testbed: &mut Testbed) -> Result<()> {
     let step = testbed.progress.step("building Argosy");
     let built = cargo::build(&testbed.layout, &[(WEBHOOK, WEBHOOK), (SYNCER, SYNCER)]).await?;
     step.done("");
@@ -81,12 +81,11 @@ fn content_tag(files: &[PathBuf]) -> Result<String> {
 }
 
 /// Installs the chart for programs outside of the cluster, and starts these.
-async fn start_processes(testbed: &Testbed, built: &[PathBuf]) -> Result<()> {
-    let mut state = testbed.state.clone();
-    let port = state.port(PORT)?;
-    state.port(&admin_port(WEBHOOK))?;
-    state.port(&admin_port(SYNCER))?;
-    state.save(&testbed.layout)?;
+async fn start_processes(testbed: &mut Testbed, built: &[PathBuf]) -> Result<()> {
+    let port = testbed.state.port(PORT)?;
+    testbed.state.port(&admin_port(WEBHOOK))?;
+    testbed.state.port(&admin_port(SYNCER))?;
+    testbed.state.save(&testbed.layout)?;
     let host = testbed.control().host_address;
     let values = json!({"webhook": {"url": format!("https://{host}:{port}")}, "syncer": {"enabled": false}});
     helm(testbed, testbed.control(), "argosy", "charts/argosy", &values).await?;
@@ -120,8 +119,8 @@ fn kept(testbed: &Testbed, name: &str) -> PathBuf {
 /// The testbed runs no such process, or it does not start.
 pub async fn start(testbed: &Testbed, name: &str) -> Result<()> {
     ensure!(testbed.state.nodes == Nodes::Played, "on real nodes {name} is a Deployment");
-    let saved = State::load(&testbed.layout)?.context("the testbed is not up")?;
-    let port = |purpose: &str| saved.ports.get(purpose).copied().with_context(|| format!("no port for {purpose}"));
+    let port =
+        |purpose: &str| testbed.state.ports.get(purpose).copied().with_context(|| format!("no port for {purpose}"));
     let kubeconfig = testbed.layout.cluster_dir("control").join(format!("{name}.kubeconfig"));
     if !kubeconfig.exists() {
         let token = token(&testbed.control().client().await?, NAMESPACE, name).await?;
@@ -133,6 +132,8 @@ pub async fn start(testbed: &Testbed, name: &str) -> Result<()> {
             format!("--listen={host}:{}", port(PORT)?),
             format!("--tls-san={host}"),
             "--webhook-configuration=argosy".to_owned(),
+            // Nothing stands between it and the API server that would have to learn that it goes.
+            "--drain=0s".to_owned(),
         ],
         _ => vec!["--identity=testbed".to_owned(), format!("--log={LOG}")],
     };

@@ -94,7 +94,7 @@ impl Testbed {
         futures::future::try_join_all(installs).await?;
         let mut testbed = Self::assemble(layout, state, programs, progress, clusters)?;
         if options.argosy {
-            argosy::install(&testbed).await?;
+            argosy::install(&mut testbed).await?;
         }
         testbed.state.complete = true;
         testbed.state.save(&testbed.layout)?;

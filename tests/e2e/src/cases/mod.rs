@@ -5,16 +5,15 @@ mod life;
 mod outage;
 mod steady;
 
-use std::pin::Pin;
-
 use anyhow::Result;
+use futures::future::BoxFuture;
 
 use crate::world::World;
 
 /// One case: a name that states the behaviour, and what shows it.
 pub struct Case {
     pub name: &'static str,
-    pub run: fn(World) -> Pin<Box<dyn Future<Output = Result<()>> + Send>>,
+    pub run: fn(World) -> BoxFuture<'static, Result<()>>,
 }
 
 macro_rules! case {

@@ -152,8 +152,12 @@ impl Work {
         for _ in 0..WORKERS {
             workers.spawn(Arc::clone(&self).work());
         }
-        // Workers never end by themselves; one that panicked takes the task down with it, to be started anew.
-        let _ = workers.join_next().await;
+        // Workers never end by themselves; one that panicked takes the cluster's task along, to be started anew.
+        if let Some(Err(error)) = workers.join_next().await
+            && let Ok(panic) = error.try_into_panic()
+        {
+            std::panic::resume_unwind(panic);
+        }
     }
 
     async fn work(self: Arc<Self>) {

@@ -9,8 +9,8 @@ use std::time::Duration;
 use argosy_api::{Placement, RuleSource, names};
 use argosy_placement::Decision;
 use jiff::Timestamp;
+use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, ReplaceOperation};
-use jsonptr::PointerBuf;
 use serde_json::Value;
 
 use crate::metrics::Outcome;

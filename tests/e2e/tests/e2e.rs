@@ -95,6 +95,7 @@ impl Stage {
             demo::prepare(&testbed).await?;
         } else {
             argosy::install_policies(&testbed).await?;
+            fence::wait_until_in_force(&testbed.control().client().await?).await?;
         }
         Ok(testbed)
     }

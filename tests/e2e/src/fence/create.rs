@@ -33,7 +33,7 @@ pub(super) fn cases() -> Vec<FenceCase> {
     cases
 }
 
-fn unstamped() -> Vec<FenceCase> {
+pub(super) fn unstamped() -> Vec<FenceCase> {
     let new = |name, namespace, object, expect| case(name, namespace, object, Stamp::Absent, expect);
     let plain = || json!({"metadata": {}, "spec": {"entrypoint": "main"}});
     let how = |name, how, namespace, expect| FenceCase {

@@ -18,6 +18,8 @@ use kube::api::{DeleteParams, GetParams, Patch, PatchParams, PostParams, Request
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
+use crate::world::wait_for;
+
 /// The namespace of the chart's release.
 const RELEASE: &str = "argosy";
 
@@ -114,6 +116,19 @@ pub fn cases() -> Vec<FenceCase> {
         .collect()
 }
 
+/// Waits until the API server enforces both policies, which is a moment after they are installed: it compiles them first.
+pub async fn wait_until_in_force(admin: &Client) -> anyhow::Result<()> {
+    let refused =
+        || [update::refused(), create::unstamped()].map(|cases| cases.into_iter().find(FenceCase::is_refused));
+    wait_for("the policies", || async {
+        for case in refused().into_iter().flatten() {
+            run(case, admin.clone()).await?;
+        }
+        Ok(Ok(()))
+    })
+    .await
+}
+
 /// Runs one case; `admin` must be allowed to impersonate. Cases may run at the same time: each has its own Workflow.
 pub async fn run(case: FenceCase, admin: Client) -> anyhow::Result<()> {
     let name = case.name.to_ascii_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
@@ -128,6 +143,12 @@ pub async fn run(case: FenceCase, admin: Client) -> anyhow::Result<()> {
     };
     server.clean_up().await?;
     case.expect.check(outcome)
+}
+
+impl FenceCase {
+    fn is_refused(&self) -> bool {
+        matches!(self.expect, Expect::Denied(_))
+    }
 }
 
 impl Expect {

@@ -16,6 +16,22 @@ pub const CLUSTERS: &str = "argosy.dev/clusters";
 /// Namespace annotation: label selector over the namespace's Workflows; absent selects all.
 pub const WORKFLOWS: &str = "argosy.dev/workflows";
 
+/// Namespace annotation: how one is chosen among the clusters, a [`crate::Strategy`].
+pub const STRATEGY: &str = "argosy.dev/strategy";
+
+/// Namespace annotation: what becomes of a workflow that no cluster has room for, a [`crate::NoCluster`].
+pub const NO_CLUSTER: &str = "argosy.dev/no-cluster";
+
+/// Namespace annotation: what becomes of a workflow whose cluster is lost, a [`crate::LostCluster`].
+pub const LOST_CLUSTER: &str = "argosy.dev/lost-cluster";
+
+/// Namespace annotation: `true` sets `spec.archiveLogs` of workflows that leave it unset.
+pub const ARCHIVE_LOGS: &str = "argosy.dev/archive-logs";
+
+/// Namespace annotation, written by the syncer: `true` where a policy selects the namespace, so that it fails closed
+/// as one with a rule of its own does.
+pub const RULED: &str = "argosy.dev/ruled";
+
 /// Annotation on an original: the decision of the webhook, a [`crate::Placement`].
 pub const PLACEMENT: &str = "argosy.dev/placement";
 
@@ -37,6 +53,14 @@ pub const ATTEMPT: &str = "argosy.dev/attempt";
 
 /// Finalizer on a copy, so that neither its TTL nor a delete in the WEC outruns the return of its final status.
 pub const STATUS_RETURN: &str = "argosy.dev/status-return";
+
+/// Label of what `kubectl argosy join` made, which it may change again and `leave` deletes. Its value is, in the control
+/// cluster, the WorkloadCluster's name; in the WEC the UID of the control cluster's kube-system namespace. The syncer
+/// renews the token in a Secret that has it.
+pub const JOINED: &str = "argosy.dev/joined";
+
+/// Kubernetes' own label that names what manages an object.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
 /// Finalizer on a `WorkloadCluster` and label value of managed objects.
 pub const MANAGER: &str = "argosy";

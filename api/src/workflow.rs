@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use kube::Resource;
 use kube::api::ObjectMeta;
-use kube::core::{ApiResource, NamespaceResourceScope};
+use kube::core::{ApiResource, ClusterResourceScope, NamespaceResourceScope};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
@@ -47,29 +47,56 @@ pub struct SpecView {
 /// A Workflow whose status travels unparsed.
 pub type SyncView = Workflow<SpecView, Box<RawValue>>;
 
-impl<S, T> Resource for Workflow<S, T> {
-    type DynamicType = ();
-    type Scope = NamespaceResourceScope;
-
-    fn kind(_: &()) -> Cow<'_, str> {
-        KIND.into()
-    }
-    fn group(_: &()) -> Cow<'_, str> {
-        GROUP.into()
-    }
-    fn version(_: &()) -> Cow<'_, str> {
-        VERSION.into()
-    }
-    fn plural(_: &()) -> Cow<'_, str> {
-        PLURAL.into()
-    }
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
+/// A WorkflowTemplate of which `spec` is read as `S`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct WorkflowTemplate<S> {
+    #[serde(default, deserialize_with = "lean_metadata")]
+    pub metadata: ObjectMeta,
+    #[serde(default = "none", skip_serializing_if = "Option::is_none")]
+    pub spec: Option<S>,
 }
+
+/// A ClusterWorkflowTemplate of which `spec` is read as `S`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ClusterWorkflowTemplate<S> {
+    #[serde(default, deserialize_with = "lean_metadata")]
+    pub metadata: ObjectMeta,
+    #[serde(default = "none", skip_serializing_if = "Option::is_none")]
+    pub spec: Option<S>,
+}
+
+/// Makes a view a resource of Argo's API group.
+macro_rules! resource {
+    ($view:ident<$($part:ident),+>, $kind:expr, $plural:expr, $scope:ty) => {
+        impl<$($part),+> Resource for $view<$($part),+> {
+            type DynamicType = ();
+            type Scope = $scope;
+
+            fn kind(_: &()) -> Cow<'_, str> {
+                $kind.into()
+            }
+            fn group(_: &()) -> Cow<'_, str> {
+                GROUP.into()
+            }
+            fn version(_: &()) -> Cow<'_, str> {
+                VERSION.into()
+            }
+            fn plural(_: &()) -> Cow<'_, str> {
+                $plural.into()
+            }
+            fn meta(&self) -> &ObjectMeta {
+                &self.metadata
+            }
+            fn meta_mut(&mut self) -> &mut ObjectMeta {
+                &mut self.metadata
+            }
+        }
+    };
+}
+
+resource!(Workflow<S, T>, KIND, PLURAL, NamespaceResourceScope);
+resource!(WorkflowTemplate<S>, "WorkflowTemplate", "workflowtemplates", NamespaceResourceScope);
+resource!(ClusterWorkflowTemplate<S>, "ClusterWorkflowTemplate", "clusterworkflowtemplates", ClusterResourceScope);
 
 /// Argo's Workflow resource, for dynamic clients.
 pub fn api_resource() -> ApiResource {

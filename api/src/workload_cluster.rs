@@ -1,6 +1,10 @@
 //! `WorkloadCluster`: a workload execution cluster (WEC) as the control cluster knows it.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Taint;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -45,6 +49,27 @@ pub struct WorkloadClusterSpec {
     /// Create a workflow's namespace in the cluster where it is missing.
     #[serde(default)]
     pub create_namespaces: bool,
+    /// Which of the objects that a workflow refers to may be copied to the cluster.
+    #[serde(default)]
+    pub copy: Copy,
+}
+
+/// Which kinds of objects may be copied to the cluster when a workflow refers to them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Copy {
+    /// WorkflowTemplates and ClusterWorkflowTemplates.
+    pub templates: bool,
+    /// ConfigMaps.
+    pub config_maps: bool,
+    /// Secrets.
+    pub secrets: bool,
+}
+
+impl Default for Copy {
+    fn default() -> Self {
+        Self { templates: true, config_maps: true, secrets: false }
+    }
 }
 
 /// A key of a Secret.
@@ -77,6 +102,46 @@ pub struct WorkloadClusterStatus {
     /// What the cluster's API server says of its version, for example `v1.34.4`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kubernetes_version: Option<String>,
+    /// What the cluster has and what is taken of it, as of `time`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<Capacity>,
+    /// How many workflows of this control cluster are under way there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_workflows: Option<u32>,
+}
+
+/// What a cluster has, and what the pods in it have asked for; quantities by resource name (`cpu`, `memory`, `pods`, …).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Capacity {
+    /// When it was counted.
+    pub time: Time,
+    /// What the nodes that take pods have for these.
+    pub allocatable: BTreeMap<String, Quantity>,
+    /// What pods that are not done have asked for, those without a node included.
+    pub requested: BTreeMap<String, Quantity>,
+    /// The nodes that take pods; such as are alike to the scheduler are one group.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<NodeGroup>,
+    /// Node labels that `nodes` leaves out, because every other node has another value.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub omitted_labels: Vec<String>,
+}
+
+/// Nodes with the same labels and taints.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeGroup {
+    /// How many nodes there are.
+    pub count: u32,
+    /// Labels that they share.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Taints that keep pods away.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taints: Vec<Taint>,
+    /// What is free on the emptiest of them. A node that has less of everything than another is left out.
+    pub free: Vec<BTreeMap<String, Quantity>>,
 }
 
 impl WorkloadClusterStatus {

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use argosy_api::{WorkloadCluster, workload_cluster as api};
 
+use crate::capacity::Capacity;
+
 /// A WorkloadCluster, reduced to what a decision needs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Cluster {
     pub name: String,
     pub labels: BTreeMap<String, String>,
@@ -14,6 +16,8 @@ pub struct Cluster {
     pub cordoned: bool,
     /// Namespaces of the control cluster that may use it, or `*`.
     pub namespaces: Vec<String>,
+    /// What it has and what is taken; `None` while that is not known.
+    pub capacity: Option<Capacity>,
 }
 
 impl From<&WorkloadCluster> for Cluster {
@@ -24,6 +28,7 @@ impl From<&WorkloadCluster> for Cluster {
             not_ready: not_ready(cluster),
             cordoned: cluster.spec.cordoned,
             namespaces: cluster.spec.namespaces.clone(),
+            capacity: cluster.status.as_ref().and_then(|status| status.capacity.as_ref()).map(Capacity::from),
         }
     }
 }

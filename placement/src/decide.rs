@@ -1,160 +1,324 @@
 //! The decision at a workflow's creation, and the same question asked again before it is delivered.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use argosy_api::{RuleSource, names as keys};
+use argosy_api::{Candidate, NoCluster, RuleSource, Strategy, names as keys};
 
 use crate::cluster::Cluster;
-use crate::rule::{Rule, RuleError};
+use crate::demand::Demand;
+use crate::fit::fits;
+use crate::resources::Resources;
+use crate::rule::Rule;
+use crate::rules::Found;
+use crate::score::{Placed, estimate, score};
+
+/// How many candidates a decision names.
+const SHOWN: usize = 5;
 
 /// What a decision is asked about.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     /// The workflow's namespace in the control cluster.
     pub namespace: &'a str,
-    /// The workflow's labels.
-    pub labels: &'a BTreeMap<String, String>,
     /// What the user put into `kubestellar.io/cluster`; not what was inherited from another workflow's routing.
     pub own_cluster: Option<&'a str>,
+    /// What was chosen for this very workflow a moment ago; it stays, if it is still right.
+    pub chosen: Option<&'a str>,
+    /// What its pods ask for.
+    pub demand: &'a Demand,
 }
 
-/// Where a workflow runs, and why: one sentence for the person who asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What there is to choose from.
+#[derive(Clone, Copy, Debug)]
+pub struct Fleet<'a> {
+    /// In the order of their names.
+    pub clusters: &'a [Arc<Cluster>],
+    pub placed: &'a Placed,
+    /// Seconds since 1970.
+    pub now: i64,
+}
+
+/// Where a workflow runs.
+#[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
     /// Nothing here is about this workflow.
     NoRule,
     /// In the control cluster, by a rule or by the user's choice.
-    Local { source: RuleSource, reason: String },
+    Local(Why),
     /// In this WorkloadCluster.
-    Place { cluster: String, source: RuleSource, reason: String },
+    Place { cluster: String, why: Why },
+    /// Nowhere yet: it waits until a cluster can take it.
+    Wait(Why),
     /// Nowhere.
     Refuse { reason: String },
 }
 
-/// Decides by the workflow's own label, then by the namespace's rule; with neither, the workflow is none of ours.
-/// A rule that cannot be read refuses.
-pub fn decide(request: &Request, rule: Option<&Result<Rule, RuleError>>, clusters: &[Cluster]) -> Decision {
-    let rule = match rule {
-        Some(Err(error)) => return Decision::Refuse { reason: error.to_string() },
-        Some(Ok(rule)) if rule.workflows.matches(request.labels) => Ok(rule),
-        Some(Ok(rule)) => Err(Some(rule)),
-        None => Err(None),
-    };
-    match (request.own_cluster, rule) {
-        (Some(keys::LOCAL), rule) => local_by_user(rule.ok()),
-        (Some(name), rule) => chosen_by_user(request, name, rule.ok(), clusters),
-        (None, Ok(rule)) => first_that_fits(request, rule, clusters),
-        (None, Err(Some(rule))) => Decision::Local {
-            source: RuleSource::Namespace,
-            reason: format!("the rule is about workflows with {:?} only", rule.workflows.to_string()),
-        },
-        (None, Err(None)) => Decision::NoRule,
-    }
+/// Why: for the person who asks, and for the record.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Why {
+    pub source: RuleSource,
+    /// One sentence.
+    pub reason: String,
+    /// The best of the clusters that could take it, best first.
+    pub candidates: Vec<Candidate>,
+    /// How many clusters could not, by reason.
+    pub rejected: BTreeMap<String, u32>,
+    /// Age in seconds of the chosen cluster's figures.
+    pub figures_age: Option<i64>,
+    /// What the workflow asks for, by resource name.
+    pub asks: Resources,
 }
 
-/// Whether a workflow that was placed on `cluster` may still be delivered there: stamps can be forged and rules
-/// change. Readiness is not asked for; whoever delivers waits for it.
-pub fn permitted(
-    request: &Request,
-    rule: Option<&Result<Rule, RuleError>>,
-    cluster: Option<&Cluster>,
-) -> Result<(), String> {
-    let rule = rule.map(Result::as_ref).transpose().map_err(ToString::to_string)?;
-    let rule = rule.filter(|rule| rule.workflows.matches(request.labels));
-    let cluster = cluster.ok_or("there is no such WorkloadCluster")?;
-    allowed(request.namespace, rule, cluster)
-}
-
-fn local_by_user(rule: Option<&Rule>) -> Decision {
-    match rule {
-        None => Decision::Local { source: RuleSource::Label, reason: "its own label asks for it".to_owned() },
-        Some(rule) => Decision::Refuse {
-            reason: format!(
-                "label {}=local asks for the control cluster, but the namespace's rule allows only clusters with {:?}",
-                keys::CLUSTER,
-                rule.clusters.to_string()
-            ),
-        },
-    }
-}
-
-fn chosen_by_user(request: &Request, name: &str, rule: Option<&Rule>, clusters: &[Cluster]) -> Decision {
-    let refuse = |why: String| Decision::Refuse { reason: format!("label {}={name}: {why}", keys::CLUSTER) };
-    let Some(cluster) = clusters.iter().find(|cluster| cluster.name == name) else {
-        return refuse(format!("there is no such WorkloadCluster; there is {}", listed(&names(clusters))));
-    };
-    if let Err(why) = allowed(request.namespace, rule, cluster).and_then(|()| available(cluster)) {
-        return refuse(why);
-    }
-    Decision::Place {
-        cluster: name.to_owned(),
-        source: RuleSource::Label,
-        reason: "its own label asks for it".to_owned(),
-    }
-}
-
-/// Strategy `Ordered`: the first by name of those that the rule selects.
-fn first_that_fits(request: &Request, rule: &Rule, clusters: &[Cluster]) -> Decision {
-    let selector = rule.clusters.to_string();
-    let mut selected: Vec<&Cluster> =
-        clusters.iter().filter(|cluster| rule.clusters.matches(&cluster.labels)).collect();
-    selected.sort_by(|a, b| a.name.cmp(&b.name));
-    let mut passed_over = Vec::new();
-    for cluster in selected {
-        match consented(request.namespace, cluster).and_then(|()| available(cluster)) {
-            Ok(()) => {
-                let after = if passed_over.is_empty() { String::new() } else { format!(" ({})", listed(&passed_over)) };
-                return Decision::Place {
-                    cluster: cluster.name.clone(),
-                    source: RuleSource::Namespace,
-                    reason: format!("first of the clusters with {selector:?}{after}"),
-                };
-            }
-            Err(why) => passed_over.push(format!("{}: {why}", cluster.name)),
+impl Why {
+    /// A reason that needs no figures.
+    pub fn new(source: RuleSource, reason: impl Into<String>) -> Self {
+        Self {
+            source,
+            reason: reason.into(),
+            candidates: Vec::new(),
+            rejected: BTreeMap::new(),
+            figures_age: None,
+            asks: Resources::default(),
         }
     }
-    let why = if passed_over.is_empty() {
-        format!("no WorkloadCluster has such labels; there is {}", listed(&names(clusters)))
-    } else {
-        listed(&passed_over)
-    };
-    Decision::Refuse {
-        reason: format!("no cluster with {selector:?} takes workflows of namespace {:?}: {why}", request.namespace),
+}
+
+/// Why a cluster does not take a workflow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// For counting.
+    pub kind: &'static str,
+    /// For the person who asks.
+    pub why: String,
+}
+
+/// What a rule makes of one cluster: its score, the higher the better, or why it cannot take the workflow.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Surveyed<'a> {
+    pub cluster: &'a Cluster,
+    pub verdict: Result<f64, Rejection>,
+}
+
+/// What a rule makes of each cluster that it selects; in the order of their names.
+pub fn survey<'a>(request: &Request, rule: &Rule, fleet: &Fleet<'a>) -> Vec<Surveyed<'a>> {
+    let asks = estimate(&request.demand.peak);
+    let selected = fleet.clusters.iter().filter(|cluster| rule.clusters.matches(&cluster.labels));
+    let surveyed = selected.enumerate().map(|(index, cluster)| Surveyed {
+        cluster,
+        verdict: consented(request.namespace, cluster)
+            .and_then(|()| available(request, cluster, fleet))
+            .map(|()| score(rule.strategy, cluster, index, &asks, fleet.placed, fleet.now)),
+    });
+    surveyed.collect()
+}
+
+/// Decides by the workflow's own label, then by the rule that was found for it; with neither, the workflow is none of
+/// ours. A user's own label chooses within the rule. A rule that cannot be read refuses.
+pub fn decide(request: &Request, found: &Found, fleet: &Fleet) -> Decision {
+    match (request.own_cluster, found) {
+        (_, Found::Broken(error)) => Decision::Refuse { reason: error.to_string() },
+        (Some(keys::LOCAL), Found::Rule(rule)) => local_within(rule),
+        (Some(keys::LOCAL), _) => Decision::Local(Why::new(RuleSource::Label, "its own label asks for it")),
+        (Some(name), Found::Rule(rule)) => chosen_by_user(request, name, Some(rule), fleet),
+        (Some(name), _) => chosen_by_user(request, name, None, fleet),
+        (None, Found::Rule(rule)) => chosen_by_rule(request, rule, fleet),
+        (None, Found::NotSelected(rule)) => Decision::Local(not_selected(*rule)),
+        (None, Found::Unruled) => Decision::NoRule,
     }
+}
+
+/// Whether a workflow that was placed on `cluster` may be delivered there: stamps can be forged and rules change.
+/// Readiness is not asked for; whoever delivers waits for it. Answers the rule, if there is one for it.
+///
+/// # Errors
+/// Why not, in words.
+pub fn permitted<'a>(
+    namespace: &str,
+    found: &Found<'a>,
+    cluster: Option<&Cluster>,
+) -> Result<Option<&'a Rule>, String> {
+    let rule = match found {
+        Found::Broken(error) => return Err(error.to_string()),
+        Found::Rule(rule) => Some(*rule),
+        Found::NotSelected(_) | Found::Unruled => None,
+    };
+    let cluster = cluster.ok_or("there is no such WorkloadCluster")?;
+    allowed(namespace, rule, cluster).map(|()| rule)
+}
+
+fn not_selected(rule: Option<&Rule>) -> Why {
+    match rule {
+        Some(rule) => Why::new(
+            rule.source.clone(),
+            format!("the rule is about workflows with {:?} only", rule.workflows.to_string()),
+        ),
+        None => Why::new(RuleSource::Namespace, "no rule is about it any more"),
+    }
+}
+
+fn local_within(rule: &Rule) -> Decision {
+    if rule.no_cluster == NoCluster::Local {
+        return Decision::Local(Why::new(RuleSource::Label, "its own label asks for it, and the rule lets it"));
+    }
+    Decision::Refuse {
+        reason: format!(
+            "label {}={} asks for the control cluster, but {} allows only clusters with {:?}",
+            keys::CLUSTER,
+            keys::LOCAL,
+            named(rule),
+            rule.clusters.to_string()
+        ),
+    }
+}
+
+fn chosen_by_user(request: &Request, name: &str, rule: Option<&Rule>, fleet: &Fleet) -> Decision {
+    let refuse = |why: String| Decision::Refuse { reason: format!("label {}={name}: {why}", keys::CLUSTER) };
+    let Some(cluster) = fleet.clusters.iter().find(|cluster| cluster.name == name) else {
+        return refuse(format!("there is no such WorkloadCluster; there is {}", listed(&names(fleet))));
+    };
+    if let Err(why) = allowed(request.namespace, rule, cluster) {
+        return refuse(why);
+    }
+    let mut why = Why::new(RuleSource::Label, "its own label asks for it");
+    why.asks = estimate(&request.demand.peak);
+    match available(request, cluster, fleet) {
+        Ok(()) => {
+            why.figures_age = age(cluster, fleet);
+            Decision::Place { cluster: name.to_owned(), why }
+        }
+        Err(rejection) => {
+            let reason = format!("label {}={name}: {}", keys::CLUSTER, rejection.why);
+            why.rejected.insert(rejection.kind.to_owned(), 1);
+            without_cluster(rule.map_or(NoCluster::default(), |rule| rule.no_cluster), reason, why)
+        }
+    }
+}
+
+fn chosen_by_rule(request: &Request, rule: &Rule, fleet: &Fleet) -> Decision {
+    let mut able = Vec::new();
+    let mut unable = Vec::new();
+    let mut why = Why::new(rule.source.clone(), "");
+    for Surveyed { cluster, verdict } in survey(request, rule, fleet) {
+        match verdict {
+            Ok(score) => able.push((cluster, score)),
+            Err(rejection) => {
+                *why.rejected.entry(rejection.kind.to_owned()).or_default() += 1;
+                unable.push(format!("{}: {}", cluster.name, rejection.why));
+            }
+        }
+    }
+    // The sort is stable, and clusters come in the order of their names: among equals the first by name is best.
+    able.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+    why.asks = estimate(&request.demand.peak);
+    let best = able.iter().find(|(cluster, _)| Some(cluster.name.as_str()) == request.chosen).or(able.first());
+    let Some((cluster, score)) = best else {
+        let reason = format!("no cluster with {:?} can take it: {}", rule.clusters.to_string(), no_one(&unable, fleet));
+        return without_cluster(rule.no_cluster, reason, why);
+    };
+    why.reason = praise(rule, *score, able.len());
+    if let Some(unknown) = request.demand.unknown.first() {
+        why.reason.push_str("; not known: ");
+        why.reason.push_str(unknown);
+    }
+    why.figures_age = age(cluster, fleet);
+    why.candidates = able
+        .iter()
+        .take(SHOWN)
+        .map(|(cluster, score)| Candidate { cluster: cluster.name.clone(), score: *score })
+        .collect();
+    Decision::Place { cluster: cluster.name.clone(), why }
+}
+
+fn without_cluster(no_cluster: NoCluster, reason: String, why: Why) -> Decision {
+    match no_cluster {
+        NoCluster::Wait => Decision::Wait(Why { reason, ..why }),
+        NoCluster::Local => Decision::Local(Why { reason: format!("{reason}; then the rule has it run here"), ..why }),
+        NoCluster::Reject => Decision::Refuse { reason },
+    }
+}
+
+/// What speaks for the chosen one.
+fn praise(rule: &Rule, score: f64, able: usize) -> String {
+    let clusters =
+        format!("of {able} cluster{} with {:?}", if able == 1 { "" } else { "s" }, rule.clusters.to_string());
+    match rule.strategy {
+        Strategy::Ordered => format!("first {clusters}"),
+        Strategy::Spread => format!("fewest workflows of its rule ({:.0}) {clusters}", score.abs()),
+        Strategy::LeastLoaded if score <= -1.0 => format!("most room {clusters}, whose figures are not known"),
+        Strategy::LeastLoaded => format!("most room {clusters}: {:.0} % free with it", score * 100.0),
+    }
+}
+
+fn no_one(unable: &[String], fleet: &Fleet) -> String {
+    if unable.is_empty() {
+        return format!("none has such labels; there is {}", listed(&names(fleet)));
+    }
+    listed(unable)
 }
 
 /// Policy: may it run there at all?
 fn allowed(namespace: &str, rule: Option<&Rule>, cluster: &Cluster) -> Result<(), String> {
     if let Some(rule) = rule.filter(|rule| !rule.clusters.matches(&cluster.labels)) {
-        return Err(format!("the namespace's rule allows only clusters with {:?}", rule.clusters.to_string()));
+        return Err(format!("{} allows only clusters with {:?}", named(rule), rule.clusters.to_string()));
     }
-    consented(namespace, cluster)
+    consented(namespace, cluster).map_err(|rejection| rejection.why)
 }
 
 /// Consent: does the cluster take this namespace's workflows?
-fn consented(namespace: &str, cluster: &Cluster) -> Result<(), String> {
+fn consented(namespace: &str, cluster: &Cluster) -> Result<(), Rejection> {
     if cluster.consents_to(namespace) {
         return Ok(());
     }
-    Err(format!("the cluster does not take workflows of namespace {namespace:?} (its spec.namespaces)"))
+    Err(Rejection {
+        kind: "does not take the namespace",
+        why: format!("the cluster does not take workflows of namespace {namespace:?} (its spec.namespaces)"),
+    })
 }
 
-/// State: does it take new work now?
-fn available(cluster: &Cluster) -> Result<(), String> {
-    match &cluster.not_ready {
-        _ if cluster.cordoned => Err("the cluster is cordoned".to_owned()),
-        Some(why) => Err(format!("the cluster is not ready ({why})")),
+/// State: does it take new work now, and has it room for this?
+fn available(request: &Request, cluster: &Cluster, fleet: &Fleet) -> Result<(), Rejection> {
+    if cluster.cordoned {
+        return Err(Rejection { kind: "cordoned", why: "the cluster is cordoned".to_owned() });
+    }
+    if let Some(why) = &cluster.not_ready {
+        return Err(Rejection { kind: "not ready", why: format!("the cluster is not ready ({why})") });
+    }
+    let Some(capacity) = &cluster.capacity else { return Ok(()) };
+    let no_room = |why| Rejection { kind: "no room", why };
+    fits(request.demand, capacity).map_err(no_room)?;
+    // What was placed a moment ago takes its room from what the figures show as free.
+    let Some(pending) = fleet.placed.pending.get(&cluster.name) else { return Ok(()) };
+    let mut free = capacity.allocatable.clone();
+    free.sub(&capacity.requested);
+    free.sub(pending);
+    match request.demand.pods.iter().find_map(|pod| pod.requests.beyond(&free).next()) {
+        Some(name) => {
+            Err(no_room(format!("its free {name} is taken by workflows that were placed there a moment ago")))
+        }
         None => Ok(()),
     }
 }
 
-fn names(clusters: &[Cluster]) -> Vec<String> {
-    clusters.iter().map(|cluster| cluster.name.clone()).collect()
+fn age(cluster: &Cluster, fleet: &Fleet) -> Option<i64> {
+    cluster.capacity.as_ref().map(|capacity| (fleet.now - capacity.time).max(0))
+}
+
+/// A rule in the middle of a sentence.
+fn named(rule: &Rule) -> String {
+    match &rule.source {
+        RuleSource::Label | RuleSource::Namespace => "the namespace's rule".to_owned(),
+        RuleSource::Policy(name) => format!("PlacementPolicy {name:?}"),
+        RuleSource::BindingPolicy(name) => format!("BindingPolicy {name:?}"),
+    }
+}
+
+fn names(fleet: &Fleet) -> Vec<String> {
+    fleet.clusters.iter().map(|cluster| cluster.name.clone()).collect()
 }
 
 /// The first five, and how many more: a message that a person can read, also with a hundred clusters.
 fn listed(items: &[String]) -> String {
-    const SHOWN: usize = 5;
     match items {
         [] => "none".to_owned(),
         _ if items.len() <= SHOWN => items.join("; "),
@@ -163,99 +327,4 @@ fn listed(items: &[String]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use rstest::rstest;
-
-    fn cluster(name: &str) -> Cluster {
-        Cluster {
-            name: name.into(),
-            labels: [("name".to_owned(), name.to_owned())].into(),
-            namespaces: vec!["team".into()],
-            ..Cluster::default()
-        }
-    }
-
-    /// c1 cordoned, c2 ready, c3 not ready, c4 consents to nobody.
-    fn fleet() -> Vec<Cluster> {
-        vec![
-            Cluster { cordoned: true, ..cluster("c1") },
-            cluster("c2"),
-            Cluster { not_ready: Some("Ready is False: no answer".into()), ..cluster("c3") },
-            Cluster { namespaces: vec![], ..cluster("c4") },
-        ]
-    }
-
-    fn rule(clusters: &str, workflows: &str) -> Result<Rule, RuleError> {
-        let annotations = [(keys::CLUSTERS, clusters), (keys::WORKFLOWS, workflows)];
-        let annotations = annotations.iter().map(|(k, v)| (String::from(*k), String::from(*v))).collect();
-        Rule::from_namespace("team", &annotations).unwrap()
-    }
-
-    fn outcome(own: Option<&str>, rule: Option<&Result<Rule, RuleError>>) -> String {
-        let labels = [("tier".to_owned(), "gold".to_owned())].into();
-        match decide(&Request { namespace: "team", labels: &labels, own_cluster: own }, rule, &fleet()) {
-            Decision::NoRule => "no rule".to_owned(),
-            Decision::Local { source, reason } => format!("local by {source:?}: {reason}"),
-            Decision::Place { cluster, source, reason } => format!("{cluster} by {source:?}: {reason}"),
-            Decision::Refuse { reason } => format!("refused: {reason}"),
-        }
-    }
-
-    #[rstest]
-    #[case(None, None, "no rule")]
-    #[case(Some("local"), None, "local by Label: its own label asks for it")]
-    #[case(Some("c2"), None, "c2 by Label: its own label asks for it")]
-    #[case(Some("c1"), None, "refused: label kubestellar.io/cluster=c1: the cluster is cordoned")]
-    #[case(
-        Some("c3"),
-        None,
-        "refused: label kubestellar.io/cluster=c3: the cluster is not ready (Ready is False: no answer)"
-    )]
-    #[case(
-        Some("c4"),
-        None,
-        "refused: label kubestellar.io/cluster=c4: the cluster does not take workflows of namespace \"team\" (its spec.namespaces)"
-    )]
-    #[case(
-        Some("c9"),
-        None,
-        "refused: label kubestellar.io/cluster=c9: there is no such WorkloadCluster; there is c1; c2; c3; c4"
-    )]
-    #[case(None, Some(("*", "*")), "c2 by Namespace: first of the clusters with \"*\" (c1: the cluster is cordoned)")]
-    #[case(None, Some(("name in (c2,c3)", "*")), "c2 by Namespace: first of the clusters with \"name in (c2,c3)\"")]
-    #[case(None, Some(("*", "tier=silver")), "local by Namespace: the rule is about workflows with \"tier=silver\" only")]
-    #[case(Some("c2"), Some(("*", "tier=silver")), "c2 by Label: its own label asks for it")]
-    #[case(Some("c2"), Some(("name=c3", "*")), "refused: label kubestellar.io/cluster=c2: the namespace's rule allows only clusters with \"name=c3\"")]
-    #[case(Some("local"), Some(("name=c3", "*")), "refused: label kubestellar.io/cluster=local asks for the control cluster, but the namespace's rule allows only clusters with \"name=c3\"")]
-    #[case(Some("c2"), Some(("name=", "bad bad")), "refused: annotation argosy.dev/workflows of namespace \"team\" cannot be read: column 5: expected `=`, `!=`, `in`, `notin`, `,` or the end, found `bad` in \"bad bad\"")]
-    fn decides(#[case] own: Option<&str>, #[case] of: Option<(&str, &str)>, #[case] expected: &str) {
-        let rule = of.map(|(clusters, workflows)| rule(clusters, workflows));
-        assert_eq!(outcome(own, rule.as_ref()), expected);
-    }
-
-    #[rstest]
-    #[case(
-        "name in (c1,c4)",
-        "c1: the cluster is cordoned; c4: the cluster does not take workflows of namespace \"team\" (its spec.namespaces)"
-    )]
-    #[case("gpu", "no WorkloadCluster has such labels; there is c1; c2; c3; c4")]
-    fn a_refusal_says_why_of_each_selected_cluster(#[case] clusters: &str, #[case] why: &str) {
-        assert_eq!(
-            outcome(None, Some(&rule(clusters, "*"))),
-            format!("refused: no cluster with {clusters:?} takes workflows of namespace \"team\": {why}")
-        );
-    }
-
-    #[test]
-    fn delivery_asks_for_rule_and_consent_but_not_for_readiness() {
-        let labels = BTreeMap::new();
-        let request = Request { namespace: "team", labels: &labels, own_cluster: None };
-        let fleet = fleet();
-        assert_eq!(permitted(&request, None, Some(&fleet[2])), Ok(()));
-        assert!(permitted(&request, None, Some(&fleet[3])).is_err());
-        assert!(permitted(&request, None, None).is_err());
-        assert!(permitted(&request, Some(&rule("name=c2", "*")), Some(&fleet[2])).is_err());
-        assert!(permitted(&request, Some(&rule("=", "*")), Some(&fleet[1])).is_err());
-    }
-}
+mod tests;

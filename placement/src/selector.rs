@@ -6,11 +6,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use thiserror::Error;
 
-/// A parsed label selector: all requirements hold.
+/// A parsed label selector: alternatives, in each of which all requirements hold. Text has one alternative; lists of
+/// selectors, as KubeStellar has them, may have more.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Selector(Vec<Requirement>);
+pub struct Selector {
+    any: Vec<Vec<Requirement>>,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Requirement {
@@ -40,7 +44,51 @@ pub struct ParseError {
 impl Selector {
     /// The selector that selects everything, written `*`.
     pub fn everything() -> Self {
-        Self(Vec::new())
+        Self { any: vec![Vec::new()] }
+    }
+
+    /// Selects what any of these does; of none, nothing.
+    pub fn any_of(selectors: impl IntoIterator<Item = Self>) -> Self {
+        Self { any: selectors.into_iter().flat_map(|selector| selector.any).collect() }
+    }
+
+    /// Selects what both do.
+    pub fn and(&self, other: &Self) -> Self {
+        let both = |left: &Vec<Requirement>, right: &Vec<Requirement>| left.iter().chain(right).cloned().collect();
+        Self { any: self.any.iter().flat_map(|left| other.any.iter().map(move |right| both(left, right))).collect() }
+    }
+
+    /// Selects objects whose label `key` has one of these values.
+    pub fn one_of(key: &str, values: Vec<String>) -> Self {
+        Self { any: vec![vec![Requirement { key: key.to_owned(), test: Test::In(values) }]] }
+    }
+
+    /// Whether nothing is selected that lacks the label `key`.
+    pub fn requires(&self, key: &str) -> bool {
+        let is_required = |one: &Requirement| one.key == key && matches!(one.test, Test::Exists | Test::In(_));
+        self.any.iter().all(|all| all.iter().any(is_required))
+    }
+
+    /// Reads a selector as Kubernetes objects hold it.
+    ///
+    /// # Errors
+    /// An operator that Kubernetes does not know; in words.
+    pub fn from_object(selector: &LabelSelector) -> Result<Self, String> {
+        let labels = selector.match_labels.iter().flatten();
+        let labels =
+            labels.map(|(key, value)| Ok(Requirement { key: key.clone(), test: Test::In(vec![value.clone()]) }));
+        let expressions = selector.match_expressions.iter().flatten().map(|expression| {
+            let values = || expression.values.clone().unwrap_or_default();
+            let test = match expression.operator.as_str() {
+                "In" => Test::In(values()),
+                "NotIn" => Test::NotIn(values()),
+                "Exists" => Test::Exists,
+                "DoesNotExist" => Test::DoesNotExist,
+                other => return Err(format!("expected operator In, NotIn, Exists or DoesNotExist, found {other:?}")),
+            };
+            Ok(Requirement { key: expression.key.clone(), test })
+        });
+        Ok(Self { any: vec![labels.chain(expressions).collect::<Result<_, _>>()?] })
     }
 
     /// Parses the syntax of `kubectl -l`, or `*`. An empty text is an error: where everything is meant, `*` says so.
@@ -56,43 +104,59 @@ impl Selector {
             requirements.push(parser.requirement()?);
         }
         parser.expect("", "`,` or the end")?;
-        Ok(Self(requirements))
+        Ok(Self { any: vec![requirements] })
     }
 
     /// Whether an object with these labels is selected. As in Kubernetes, `!=` and `notin` also select objects
     /// without the key.
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.0.iter().all(|Requirement { key, test }| {
-            let value = labels.get(key);
-            match test {
-                Test::Exists => value.is_some(),
-                Test::DoesNotExist => value.is_none(),
-                Test::In(values) => value.is_some_and(|value| values.contains(value)),
-                Test::NotIn(values) => !value.is_some_and(|value| values.contains(value)),
-            }
-        })
+        self.any.iter().any(|all| all.iter().all(|requirement| requirement.matches(labels)))
+    }
+}
+
+impl Requirement {
+    fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+        let value = labels.get(&self.key);
+        match &self.test {
+            Test::Exists => value.is_some(),
+            Test::DoesNotExist => value.is_none(),
+            Test::In(values) => value.is_some_and(|value| values.contains(value)),
+            Test::NotIn(values) => !value.is_some_and(|value| values.contains(value)),
+        }
     }
 }
 
 impl fmt::Display for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() {
-            return f.write_str("*");
+        if self.any.is_empty() {
+            return f.write_str("nothing");
         }
-        for (i, Requirement { key, test }) in self.0.iter().enumerate() {
+        for (i, all) in self.any.iter().enumerate() {
             if i > 0 {
-                f.write_str(",")?;
+                f.write_str(" or ")?;
             }
-            match test {
-                Test::Exists => write!(f, "{key}")?,
-                Test::DoesNotExist => write!(f, "!{key}")?,
-                Test::In(values) if values.len() == 1 => write!(f, "{key}={}", values[0])?,
-                Test::NotIn(values) if values.len() == 1 => write!(f, "{key}!={}", values[0])?,
-                Test::In(values) => write!(f, "{key} in ({})", values.join(","))?,
-                Test::NotIn(values) => write!(f, "{key} notin ({})", values.join(","))?,
+            if all.is_empty() {
+                f.write_str("*")?;
+            }
+            for (i, requirement) in all.iter().enumerate() {
+                write!(f, "{}{requirement}", if i > 0 { "," } else { "" })?;
             }
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for Requirement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, test } = self;
+        match test {
+            Test::Exists => write!(f, "{key}"),
+            Test::DoesNotExist => write!(f, "!{key}"),
+            Test::In(values) if values.len() == 1 => write!(f, "{key}={}", values[0]),
+            Test::NotIn(values) if values.len() == 1 => write!(f, "{key}!={}", values[0]),
+            Test::In(values) => write!(f, "{key} in ({})", values.join(",")),
+            Test::NotIn(values) => write!(f, "{key} notin ({})", values.join(",")),
+        }
     }
 }
 
@@ -281,6 +345,42 @@ mod tests {
     #[case("a=ü", "column 3: expected a label value (at most 63 letters, digits, `-`, `_`, `.`), found `ü`")]
     fn errors_point_at_the_column(#[case] selector: &str, #[case] message: &str) {
         assert_eq!(Selector::parse(selector).unwrap_err().to_string(), message);
+    }
+
+    #[test]
+    fn reads_the_selectors_of_objects() {
+        let object = serde_json::json!({
+            "matchLabels": {"env": "prod"},
+            "matchExpressions": [
+                {"key": "region", "operator": "In", "values": ["eu", "us"]},
+                {"key": "spot", "operator": "DoesNotExist"},
+            ],
+        });
+        let selector = Selector::from_object(&serde_json::from_value(object).unwrap()).unwrap();
+        assert_eq!(selector.to_string(), "env=prod,region in (eu,us),!spot");
+        assert_eq!(Selector::from_object(&LabelSelector::default()).unwrap(), Selector::everything());
+        let object = serde_json::json!({"matchExpressions": [{"key": "a", "operator": "Gt", "values": ["1"]}]});
+        assert!(Selector::from_object(&serde_json::from_value(object).unwrap()).unwrap_err().contains("Gt"));
+    }
+
+    #[test]
+    fn alternatives_and_conjunctions() {
+        let parse = |text| Selector::parse(text).unwrap();
+        let either = Selector::any_of([parse("a=1"), parse("b")]);
+        assert!(either.matches(&labels("a=1")) && either.matches(&labels("b=")) && !either.matches(&labels("a=2")));
+        let both = either.and(&parse("c!=3"));
+        assert!(both.matches(&labels("b=x")) && !both.matches(&labels("a=1,c=3")));
+        assert_eq!(both.to_string(), "a=1,c!=3 or b,c!=3");
+        assert!(!Selector::any_of([]).matches(&labels("")));
+    }
+
+    /// What the CRD's schema refuses, the parser refuses too, and the other way around.
+    #[test]
+    fn the_schema_checks_the_same_syntax() {
+        let pattern = regex::Regex::new(&argosy_api::placement_policy::selector_pattern()).unwrap();
+        proptest!(ProptestConfig::with_cases(4096), |(text in "[aB=!,() *./-]{0,10}( in \\(| notin \\()?[ab,)!= ]{0,6}")| {
+            prop_assert_eq!(pattern.is_match(&text), Selector::parse(&text).is_ok(), "{:?}", text);
+        });
     }
 
     proptest! {

@@ -1,9 +1,9 @@
-//! What Argosy's daemons share around their own work: logs, the admin server, API clients, shutdown, and the policy
-//! that both webhook and syncer decide by, kept fresh from watches.
+//! What Argosy's daemons share around their own work: logs, the admin server, API clients, shutdown, and what is
+//! known of the control cluster, by which both webhook and syncer decide.
 
 pub mod admin;
 pub mod client;
 pub mod events;
-pub mod policy;
+pub mod known;
 pub mod shutdown;
 pub mod telemetry;

@@ -7,28 +7,29 @@ use argosy_api::workflow::SyncView;
 use argosy_api::{WorkloadCluster, names};
 use argosy_runtime::client::within;
 use argosy_runtime::events::{self, Events};
-use argosy_runtime::policy::Policy;
+use argosy_runtime::known::Known;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Secret;
 use kube::runtime::watcher::{self, Event};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::announce::Announcer;
 use crate::health::{self, Seen, Trouble};
+use crate::inventory::Inventory;
 use crate::kubeconfig;
 use crate::lease::Lease;
 use crate::metrics::ClusterMetrics;
 use crate::plan::Here;
+use crate::readiness::{Readiness, Verdict};
 use crate::work::Work;
 
 /// How often a cluster that answers is asked whether it still does.
 const PROBE: Duration = Duration::from_secs(5);
-/// How often one that does not is tried.
+/// How often one that does not is tried, and one that answers again is looked at before it counts.
 const RETRY: Duration = Duration::from_secs(2);
-/// So many unanswered probes in a row make a cluster not ready.
-const PROBES: u32 = 3;
 /// How often every workflow is looked at, whether or not an event asked for it.
 const SWEEP: Duration = Duration::from_secs(60);
 /// How long one watch request lasts; a silently dead connection is noticed that late.
@@ -43,7 +44,15 @@ pub struct Shared {
     /// Who this process is, among the holders of Leases.
     pub identity: String,
     pub control_id: String,
-    pub policy: Arc<Policy>,
+    pub known: Arc<Known>,
+    pub announcer: Announcer,
+}
+
+/// A WorkloadCluster, and how often its Secret has changed while its task ran.
+#[derive(Clone)]
+pub struct Current {
+    pub cluster: Arc<WorkloadCluster>,
+    pub secret_changes: u64,
 }
 
 /// Why a cluster's session ended.
@@ -59,7 +68,7 @@ enum End {
 pub struct ClusterTask {
     pub shared: Shared,
     pub name: String,
-    pub current: watch::Receiver<Arc<WorkloadCluster>>,
+    pub current: watch::Receiver<Current>,
     pub metrics: ClusterMetrics,
 }
 
@@ -87,52 +96,54 @@ impl ClusterTask {
 
     /// One session after the other, for ever.
     async fn sessions(&mut self, lease: &Arc<Lease>) {
+        let mut readiness = Readiness::from_status(self.current.borrow().cluster.status.as_ref());
         loop {
-            let cluster = Arc::clone(&self.current.borrow_and_update());
-            match self.session(&cluster, lease).await {
-                End::Changed | End::Back => {}
+            let current = self.current.borrow_and_update().clone();
+            match self.session(&current, lease, &mut readiness).await {
+                End::Changed => readiness.reset(),
+                End::Back => {}
                 End::Trouble(trouble) => {
                     self.metrics.ready.set(0);
-                    if let Err(error) = health::report(&self.shared.control, &cluster, &Err(trouble)).await {
-                        tracing::warn!(cluster = self.name, error = error.message(), "cannot report the condition");
-                    }
+                    self.report(&current.cluster, Err(trouble)).await;
                     tokio::select! {
                         () = sleep(RETRY) => {}
-                        _ = self.current.changed() => {}
+                        () = changed(self.current.clone(), &current) => readiness.reset(),
                     }
                 }
             }
         }
     }
 
-    async fn session(&mut self, cluster: &WorkloadCluster, lease: &Arc<Lease>) -> End {
-        let (wec, seen) = match self.connect(cluster).await {
+    async fn session(&self, current: &Current, lease: &Arc<Lease>, readiness: &mut Readiness) -> End {
+        let cluster = current.cluster.as_ref();
+        let (wec, seen) = match self.connect(cluster, readiness).await {
             Ok(connected) => connected,
             Err(trouble) => return End::Trouble(trouble),
         };
         let here = Here { cluster: self.name.clone(), cluster_uid: seen.cluster_uid };
-        let Shared { control, control_id, policy, .. } = self.shared.clone();
+        let Shared { control, control_id, .. } = &self.shared;
         let routed = format!("{}={}", names::CLUSTER, self.name);
         // Two WorkloadClusters may lead to the same WEC: each looks after its own copies there.
         let delivered = format!("{}={control_id},{routed}", names::CONTROL);
         let originals = workflows("originals", control.clone(), routed);
         let copies = workflows("copies", wec.clone(), delivered);
         let create_namespaces = cluster.spec.create_namespaces;
-        let (lease, metrics) = (Arc::clone(lease), self.metrics.clone());
-        let work =
-            Arc::new(Work::new(here, control_id, create_namespaces, control, wec.clone(), policy, lease, metrics));
+        let (shared, lease, metrics) = (self.shared.clone(), Arc::clone(lease), self.metrics.clone());
+        let work = Arc::new(Work::new(shared, here, wec.clone(), create_namespaces, lease, metrics));
+        let inventory = Inventory::new(Arc::clone(&work));
         tokio::select! {
             () = follow(originals, |event| work.original_event(event)) => End::Back,
             () = follow(copies, |event| work.copy_event(event)) => End::Back,
             () = Arc::clone(&work).run() => End::Back,
             () = sweep(&work) => End::Back,
-            end = self.probe(cluster, &wec) => end,
-            () = changed(self.current.clone(), cluster) => End::Changed,
+            () = inventory.run() => End::Back,
+            end = self.probe(cluster, &wec, &inventory, readiness) => end,
+            () = changed(self.current.clone(), current) => End::Changed,
         }
     }
 
     /// Makes the client and has a first look, which is reported.
-    async fn connect(&self, cluster: &WorkloadCluster) -> Result<(Client, Seen), Trouble> {
+    async fn connect(&self, cluster: &WorkloadCluster, readiness: &mut Readiness) -> Result<(Client, Seen), Trouble> {
         let reference = &cluster.spec.kubeconfig_secret;
         let named = format!("Secret {}/{}", self.shared.namespace, reference.name);
         let secrets: Api<Secret> = Api::namespaced(self.shared.control.clone(), &self.shared.namespace);
@@ -150,35 +161,60 @@ impl ClusterTask {
         let wec = kubeconfig::client(&secret, reference)
             .await
             .map_err(|error| Trouble { reason: "KubeconfigInvalid", message: format!("{named}: {error}") })?;
-        let seen = self.look(cluster, &wec).await?;
+        let (seen, _) = self.look(cluster, &wec, None, readiness).await?;
         Ok((wec, seen))
     }
 
-    /// Looks at the WEC and reports what is found.
-    async fn look(&self, cluster: &WorkloadCluster, wec: &Client) -> Result<Seen, Trouble> {
-        let seen = health::check_pin(cluster, health::look(wec).await?)?;
-        self.metrics.ready.set(1);
-        if let Err(error) = health::report(&self.shared.control, cluster, &Ok(seen.clone())).await {
+    /// Looks at the WEC until it is clear whether it is ready, and reports it if it is. Tells whether that took only
+    /// one look.
+    async fn look(
+        &self,
+        cluster: &WorkloadCluster,
+        wec: &Client,
+        inventory: Option<&Inventory>,
+        readiness: &mut Readiness,
+    ) -> Result<(Seen, bool), Trouble> {
+        let mut is_first = true;
+        loop {
+            let look = health::look(wec).await.and_then(|seen| health::check_pin(cluster, seen));
+            match readiness.judge(look) {
+                Verdict::Ready(mut seen) => {
+                    self.metrics.ready.set(1);
+                    seen.capacity = inventory.and_then(Inventory::state);
+                    self.report(cluster, Ok(seen.clone())).await;
+                    return Ok((seen, is_first));
+                }
+                Verdict::NotReady(trouble) => return Err(trouble),
+                Verdict::Undecided(Some(trouble)) => {
+                    tracing::info!(cluster = self.name, trouble.message, "no answer to a probe");
+                }
+                Verdict::Undecided(None) => tracing::info!(cluster = self.name, "answers again; looking once more"),
+            }
+            is_first = false;
+            sleep(RETRY).await;
+        }
+    }
+
+    async fn report(&self, cluster: &WorkloadCluster, look: Result<Seen, Trouble>) {
+        if let Err(error) = health::report(&self.shared.control, cluster, &look).await {
             tracing::warn!(cluster = self.name, error = error.message(), "cannot report the condition");
         }
-        Ok(seen)
     }
 
     /// Keeps asking. Ends when the cluster stops being usable, or is back after it did not answer.
-    async fn probe(&self, cluster: &WorkloadCluster, wec: &Client) -> End {
-        let mut missed = 0;
+    async fn probe(
+        &self,
+        cluster: &WorkloadCluster,
+        wec: &Client,
+        inventory: &Inventory,
+        readiness: &mut Readiness,
+    ) -> End {
         loop {
-            sleep(if missed == 0 { PROBE } else { RETRY }).await;
-            match self.look(cluster, wec).await {
-                Ok(_) if missed > 0 => return End::Back,
-                Ok(_) => {}
-                Err(trouble) => {
-                    missed += 1;
-                    tracing::info!(cluster = self.name, missed, trouble.message, "no answer to a probe");
-                    if missed >= PROBES || trouble.reason != "Unreachable" {
-                        return End::Trouble(trouble);
-                    }
-                }
+            sleep(PROBE).await;
+            match self.look(cluster, wec, Some(inventory), readiness).await {
+                Ok((_, true)) => {}
+                Ok((_, false)) => return End::Back,
+                Err(trouble) => return End::Trouble(trouble),
             }
         }
     }
@@ -205,17 +241,16 @@ async fn sweep(work: &Work) {
     }
 }
 
-/// Waits for a change that a running session does not take up by itself.
-async fn changed(mut current: watch::Receiver<Arc<WorkloadCluster>>, before: &WorkloadCluster) {
-    while current.changed().await.is_ok() {
-        let now = current.borrow_and_update();
-        let is_same = now.spec.kubeconfig_secret == before.spec.kubeconfig_secret
-            && now.spec.create_namespaces == before.spec.create_namespaces
-            && now.resource_version() != before.resource_version();
-        if !is_same {
-            return;
-        }
+/// Waits for a change that a running session does not take up by itself: of the way to the cluster, not of the status
+/// that we keep writing.
+async fn changed(mut now: watch::Receiver<Current>, before: &Current) {
+    let way = |current: &Current| {
+        let spec = &current.cluster.spec;
+        (spec.kubeconfig_secret.clone(), spec.create_namespaces, current.secret_changes)
+    };
+    let before = way(before);
+    if now.wait_for(|now| way(now) != before).await.is_err() {
+        // The registry has let go of this cluster and is about to cancel its task.
+        std::future::pending::<()>().await;
     }
-    // The registry has let go of this cluster and is about to cancel its task.
-    std::future::pending::<()>().await;
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use argosy_api::{Delivery, Workflow, names, workflow};
+use argosy_placement::JsonPath;
 use kube::api::{DynamicObject, ObjectMeta, TypeMeta};
 use serde_json::{Map, Value};
 
@@ -13,10 +14,11 @@ pub type WholeWorkflow = Workflow<Map<String, Value>, Map<String, Value>>;
 const NOT_DELIVERED: [&str; 4] =
     [names::ARGO_COMPLETED, names::ARGO_PHASE, names::ARGO_ARCHIVING, names::ARGO_INSTANCE];
 
-/// Builds the copy of an original: same name and namespace, the user's labels, annotations and spec, marked with
-/// where it comes from, and without what ties the original to the control cluster. ownerReferences would have the
-/// WEC's garbage collector delete it; finalizers would never be released there.
-pub fn copy_of(original: &WholeWorkflow, control_id: &str, delivery: &Delivery) -> DynamicObject {
+/// Builds the copy of an original: same name and namespace, the user's labels, annotations and spec without what the
+/// rule takes out (`removed`), marked with where it comes from, and without what ties the original to the control
+/// cluster. ownerReferences would have the WEC's garbage collector delete it; finalizers would never be released there.
+pub fn copy_of(original: &WholeWorkflow, removed: &[JsonPath], control_id: &str, delivery: &Delivery) -> DynamicObject {
+    let original = &without(original, removed);
     let metadata = &original.metadata;
     let mut labels = metadata.labels.clone().unwrap_or_default();
     labels.retain(|key, _| !NOT_DELIVERED.contains(&key.as_str()));
@@ -56,6 +58,42 @@ pub fn copy_of(original: &WholeWorkflow, control_id: &str, delivery: &Delivery) 
     }
 }
 
+/// The original without what the rule takes out. Its name, namespace and UID are nothing that can be taken out.
+fn without(original: &WholeWorkflow, removed: &[JsonPath]) -> WholeWorkflow {
+    if removed.is_empty() {
+        return original.clone();
+    }
+    let Ok(mut object) = serde_json::to_value(original) else { return original.clone() };
+    for path in removed {
+        // One at a time: indexes shift as elements go, so the last of an array goes first.
+        let found = path.query_located(&object);
+        let mut pointers: Vec<String> = found.locations().map(|location| location.to_json_pointer()).collect();
+        pointers.reverse();
+        for pointer in pointers {
+            take_out(&mut object, &pointer);
+        }
+    }
+    let Ok(mut rest) = serde_json::from_value::<WholeWorkflow>(object) else { return original.clone() };
+    rest.metadata.name.clone_from(&original.metadata.name);
+    rest.metadata.namespace.clone_from(&original.metadata.namespace);
+    rest.metadata.uid.clone_from(&original.metadata.uid);
+    rest
+}
+
+fn take_out(object: &mut Value, pointer: &str) {
+    let Some((parent, key)) = pointer.rsplit_once('/') else { return };
+    let key = key.replace("~1", "/").replace("~0", "~");
+    match object.pointer_mut(parent) {
+        Some(Value::Object(map)) => drop(map.remove(&key)),
+        Some(Value::Array(items)) => {
+            if let Some(index) = key.parse::<usize>().ok().filter(|index| *index < items.len()) {
+                items.remove(index);
+            }
+        }
+        _ => {}
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,7 +102,7 @@ mod tests {
     fn copied(original: Value) -> Value {
         let original: WholeWorkflow = serde_json::from_value(original).unwrap();
         let delivery = Delivery { attempt: 2, cluster: "c1".into(), cluster_uid: "k".into(), copy: None };
-        serde_json::to_value(copy_of(&original, "control-id", &delivery)).unwrap()
+        serde_json::to_value(copy_of(&original, &[], "control-id", &delivery)).unwrap()
     }
 
     #[test]

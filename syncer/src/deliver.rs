@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use argosy_api::workflow::SyncView;
-use argosy_api::{Delivery, names, workflow};
-use argosy_placement::{Request, permitted};
+use argosy_api::{Delivery, Placement, RuleSource, names, workflow};
+use argosy_placement::JsonPath;
 use argosy_runtime::client::{DEADLINE, RequestError, within};
-use argosy_runtime::policy;
+use argosy_runtime::known::Asked;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::api::{DynamicObject, ObjectMeta, PostParams};
 use kube::{Api, ResourceExt};
@@ -28,18 +28,22 @@ impl Work {
 
     /// Creates the copy, if rule and consent still allow it.
     pub(crate) async fn deliver(&self, key: &Key, original: &Original, delivery: &Delivery) -> Result<(), StepError> {
-        let api: Api<WholeWorkflow> = Api::namespaced(self.control.clone(), &key.namespace);
+        let api: Api<WholeWorkflow> = Api::namespaced(self.shared.control.clone(), &key.namespace);
         let whole = within(api.get_opt(&key.name)).await.map_err(|source| StepError::ReadOriginal { source })?;
         let Some(whole) = whole.filter(|whole| whole.uid().as_ref() == Some(&original.uid)) else {
             return Err(StepError::Outdated);
         };
-        if let Err(why) = self.permitted(key, &whole).await? {
-            return self.wait(key, original, format!("not delivered to {}: {why}", self.here.cluster)).await;
-        }
-        let copy = copy_of(&whole, &self.control_id, delivery);
+        let removed = match self.permitted(key, &whole).await? {
+            Ok(removed) => removed,
+            Err(why) => {
+                return self.wait(key, original, format!("not delivered to {}: {why}", self.here.cluster)).await;
+            }
+        };
+        let copy = copy_of(&whole, &removed, &self.shared.control_id, delivery);
         match self.create(key, &copy).await {
             Ok(created) => {
                 tracing::info!(workflow = %key, attempt = delivery.attempt, "delivered");
+                self.announce(key, &whole);
                 self.metrics.delivered.inc();
                 self.copies.written(created);
                 Ok(())
@@ -48,21 +52,30 @@ impl Work {
         }
     }
 
-    /// Asks rule and consent again: a stamp can be forged, and rules change.
-    async fn permitted(&self, key: &Key, whole: &WholeWorkflow) -> Result<Result<(), String>, StepError> {
-        let rule = match self.policy.rule(&key.namespace) {
-            Some(rule) => rule,
+    /// Says where it went, and why.
+    fn announce(&self, key: &Key, whole: &WholeWorkflow) {
+        let reason = placement_of(whole).map(|stamp| stamp.reason).unwrap_or_default();
+        let note = format!("runs in cluster {}: {reason}", self.here.cluster);
+        self.shared.announcer.workflow(key, &whole.uid().unwrap_or_default(), "Placed", &note);
+    }
+
+    /// Asks rule and consent again: a stamp can be forged, and rules change. Answers what the rule takes out of copies.
+    async fn permitted(&self, key: &Key, whole: &WholeWorkflow) -> Result<Result<Vec<JsonPath>, String>, StepError> {
+        let namespace = match self.shared.known.namespace(&key.namespace) {
+            Some(namespace) => namespace,
             // Newer than the watch.
             None => {
-                let api: Api<Namespace> = Api::all(self.control.clone());
-                let namespace = within(api.get(&key.namespace)).await;
-                let namespace = namespace.map_err(|source| StepError::ReadOriginal { source })?;
-                policy::rule_of(&key.namespace, namespace.annotations()).into()
+                let api: Api<Namespace> = Api::all(self.shared.control.clone());
+                let object = within(api.get(&key.namespace)).await;
+                let object = object.map_err(|source| StepError::ReadOriginal { source })?;
+                argosy_placement::Namespace::new(&key.namespace, object.labels(), object.annotations()).into()
             }
         };
-        let request = Request { namespace: &key.namespace, labels: whole.labels(), own_cluster: None };
-        let cluster = self.policy.cluster(&self.here.cluster);
-        Ok(permitted(&request, rule.as_ref().as_ref(), cluster.as_deref()))
+        // Only a user's own label says something about the workflow; a rule's is where it was sent.
+        let is_own = placement_of(whole).is_none_or(|stamp| stamp.rule == RuleSource::Label);
+        let own_cluster = is_own.then_some(self.here.cluster.as_str());
+        let asked = Asked { namespace: &key.namespace, labels: whole.labels(), own_cluster, chosen: None };
+        Ok(self.shared.known.permitted(asked, &namespace, &self.here.cluster))
     }
 
     async fn create(&self, key: &Key, copy: &DynamicObject) -> Result<SyncView, RequestError> {
@@ -133,7 +146,7 @@ impl Work {
         let Some(present) = present else {
             return Err(StepError::Outdated);
         };
-        if present.labels().get(names::CONTROL) == Some(&self.control_id) {
+        if present.labels().get(names::CONTROL) == Some(&self.shared.control_id) {
             self.copies.written(present);
             return Err(StepError::Outdated);
         }
@@ -149,6 +162,10 @@ impl Work {
         self.say(key, original, &why).await?;
         Err(StepError::Waits { why })
     }
+}
+
+fn placement_of(whole: &WholeWorkflow) -> Option<Placement> {
+    whole.annotations().get(names::PLACEMENT).and_then(|stamp| serde_json::from_str(stamp).ok())
 }
 
 fn is_missing_namespace(error: &RequestError) -> bool {

@@ -192,6 +192,11 @@ impl<T: Clone> Side<T> {
         self.state().items.keys().cloned().collect()
     }
 
+    /// How many there are of which this holds.
+    pub fn count(&self, holds: impl Fn(&T) -> bool) -> usize {
+        self.state().items.values().filter(|(_, item)| holds(item)).count()
+    }
+
     /// Whether the first list has been read.
     pub fn is_synced(&self) -> bool {
         self.state().synced

@@ -10,6 +10,13 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
+/// Type of the condition that says whether nodes and pods there can be counted.
+pub const CAPACITY_KNOWN: &str = "CapacityKnown";
+/// The reason of a [`Trouble`] that may well pass by itself.
+pub const UNREACHABLE: &str = "Unreachable";
+/// How often a report that met another writer is tried.
+const TRIES: u32 = 4;
+
 /// Something that keeps a cluster from being used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
@@ -25,6 +32,8 @@ pub struct Seen {
     pub cluster_uid: String,
     pub version: String,
     pub argo: Result<(), Trouble>,
+    /// What the inventory says; `None` while it does not know.
+    pub capacity: Option<Result<(), Trouble>>,
 }
 
 impl Trouble {
@@ -32,7 +41,7 @@ impl Trouble {
         let (reason, hint) = match error.status() {
             Some(401) => ("Unauthorized", ": are its credentials still good?"),
             Some(403) => ("Forbidden", ": is argosy-member installed there?"),
-            _ => ("Unreachable", ""),
+            _ => (UNREACHABLE, ""),
         };
         Self { reason, message: format!("{what}: {}{hint}", error.message()) }
     }
@@ -49,6 +58,7 @@ pub async fn look(wec: &Client) -> Result<Seen, Trouble> {
         cluster_uid: kube_system.uid().unwrap_or_default(),
         version: version.git_version,
         argo: look_for_argo(wec).await,
+        capacity: None,
     })
 }
 
@@ -82,8 +92,11 @@ pub fn status_after(
             observed_generation: generation,
             last_transition_time: since.map_or(Time(now), |known| known.last_transition_time.clone()),
         };
-        status.conditions.retain(|known| known.type_ != r#type);
-        status.conditions.push(condition);
+        // In its place: another order would be a write.
+        match status.conditions.iter_mut().find(|known| known.type_ == r#type) {
+            Some(known) => *known = condition,
+            None => status.conditions.push(condition),
+        }
     };
     match look {
         Ok(seen) => {
@@ -92,12 +105,18 @@ pub fn status_after(
                 Ok(()) => set(ARGO_READY, "True", "Installed", "the cluster serves Argo Workflows"),
                 Err(trouble) => set(ARGO_READY, "False", trouble.reason, &trouble.message),
             }
+            match &seen.capacity {
+                Some(Ok(())) => set(CAPACITY_KNOWN, "True", "Counted", "the cluster's nodes and pods are counted"),
+                Some(Err(trouble)) => set(CAPACITY_KNOWN, "False", trouble.reason, &trouble.message),
+                None => {}
+            }
             status.cluster_uid.get_or_insert_with(|| seen.cluster_uid.clone());
             status.kubernetes_version = Some(seen.version.clone());
         }
         Err(trouble) => {
             set(READY, "False", trouble.reason, &trouble.message);
             set(ARGO_READY, "Unknown", trouble.reason, "the cluster cannot be asked");
+            set(CAPACITY_KNOWN, "Unknown", trouble.reason, "the cluster cannot be asked");
         }
     }
     status
@@ -119,25 +138,42 @@ pub fn check_pin(cluster: &WorkloadCluster, seen: Seen) -> Result<Seen, Trouble>
     }
 }
 
-/// Writes what a look found, if it is news. Returns the cluster as it is then.
+/// Writes what a look found, if it is news.
 pub async fn report(
     control: &Client,
     cluster: &WorkloadCluster,
     look: &Result<Seen, Trouble>,
-) -> Result<WorkloadCluster, RequestError> {
+) -> Result<(), RequestError> {
     let api: Api<WorkloadCluster> = Api::all(control.clone());
     let name = cluster.name_any();
-    let known = within(api.get(&name)).await?;
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match try_report(&api, &name, look).await {
+            // The inventory writes to the same object up to once a second.
+            Err(error) if error.status() == Some(409) && tries < TRIES => {}
+            answer => return answer,
+        }
+    }
+}
+
+async fn try_report(api: &Api<WorkloadCluster>, name: &str, look: &Result<Seen, Trouble>) -> Result<(), RequestError> {
+    let known = within(api.get(name)).await?;
     let status = status_after(known.status.as_ref(), look, known.metadata.generation, Timestamp::now());
     if known.status.as_ref() == Some(&status) {
-        return Ok(known);
+        return Ok(());
     }
     match look {
         Ok(_) => tracing::info!(cluster = name, "cluster answers"),
         Err(trouble) => tracing::warn!(cluster = name, reason = trouble.reason, trouble.message, "cluster not ready"),
     }
-    let patch = Patch::Merge(json!({"metadata": {"resourceVersion": known.resource_version()}, "status": status}));
-    within(api.patch_status(&name, &PatchParams::default(), &patch)).await
+    // Only what is health's own: the figures are the inventory's.
+    let WorkloadClusterStatus { conditions, cluster_uid, kubernetes_version, .. } = status;
+    let patch = Patch::Merge(json!({
+        "metadata": {"resourceVersion": known.resource_version()},
+        "status": {"conditions": conditions, "clusterUid": cluster_uid, "kubernetesVersion": kubernetes_version},
+    }));
+    within(api.patch_status(name, &PatchParams::default(), &patch)).await.map(drop)
 }
 
 #[cfg(test)]
@@ -149,7 +185,7 @@ mod tests {
     }
 
     fn seen(argo: Result<(), Trouble>) -> Result<Seen, Trouble> {
-        Ok(Seen { cluster_uid: "u".into(), version: "v1.34.4".into(), argo })
+        Ok(Seen { cluster_uid: "u".into(), version: "v1.34.4".into(), argo, capacity: None })
     }
 
     fn summary(status: &WorkloadClusterStatus) -> Vec<String> {
@@ -165,15 +201,36 @@ mod tests {
         assert_eq!(status_after(Some(&first), &seen(Ok(())), Some(1), at(2)), first);
         let lost = Err(Trouble { reason: "Unreachable", message: "m".into() });
         let lost = status_after(Some(&first), &lost, Some(1), at(3));
-        assert_eq!(summary(&lost), ["Ready=False Unreachable @3", "ArgoReady=Unknown Unreachable @3"]);
+        assert_eq!(
+            summary(&lost),
+            ["Ready=False Unreachable @3", "ArgoReady=Unknown Unreachable @3", "CapacityKnown=Unknown Unreachable @3"]
+        );
         assert_eq!(lost.cluster_uid.as_deref(), Some("u"));
+    }
+
+    #[test]
+    fn capacity_is_known_or_not_once_that_is_clear() {
+        let told = |before: Option<&WorkloadClusterStatus>, capacity| {
+            let look = Ok(Seen { capacity, ..seen(Ok(())).unwrap() });
+            status_after(before, &look, Some(1), at(1))
+        };
+        let message = |status: &WorkloadClusterStatus| {
+            status.condition(CAPACITY_KNOWN).map(|known| format!("{}: {}", known.status, known.message))
+        };
+        let first = told(None, None);
+        assert_eq!(message(&first), None);
+        let denied = told(Some(&first), Some(Err(Trouble { reason: "Forbidden", message: "m".into() })));
+        assert_eq!(message(&denied).as_deref(), Some("False: m"));
+        assert_eq!(told(Some(&denied), None), denied);
+        let counted = told(Some(&denied), Some(Ok(())));
+        assert_eq!(message(&counted).as_deref(), Some("True: the cluster's nodes and pods are counted"));
     }
 
     #[test]
     fn another_cluster_behind_the_same_name_is_refused() {
         let mut cluster =
             WorkloadCluster::new("c", serde_json::from_str(r#"{"kubeconfigSecret":{"name":"s"}}"#).unwrap());
-        let look = || Seen { cluster_uid: "u2".into(), version: "v".into(), argo: Ok(()) };
+        let look = || Seen { cluster_uid: "u2".into(), version: "v".into(), argo: Ok(()), capacity: None };
         assert!(check_pin(&cluster, look()).is_ok());
         cluster.status = Some(WorkloadClusterStatus { cluster_uid: Some("u1".into()), ..Default::default() });
         assert_eq!(check_pin(&cluster, look()).unwrap_err().reason, "OtherCluster");

@@ -2,6 +2,7 @@
 //! removes what is left over. The folder reads as a workflow's life: `deliver`, `status`, `originals`, `finish`;
 //! `plan` decides which of these comes next.
 
+mod announce;
 mod args;
 mod cluster;
 mod copy;
@@ -9,12 +10,15 @@ mod deliver;
 mod desk;
 mod finish;
 mod health;
+mod inventory;
 mod kubeconfig;
 mod lease;
 mod metrics;
 mod originals;
+mod placer;
 mod plan;
 mod queue;
+mod readiness;
 mod registry;
 mod status;
 mod work;
@@ -22,7 +26,7 @@ mod work;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use argosy_runtime::policy::Policy;
+use argosy_runtime::known::Known;
 use argosy_runtime::shutdown::{self, essential};
 use argosy_runtime::{admin, client};
 use k8s_openapi::api::core::v1::Namespace;
@@ -30,6 +34,7 @@ use kube::{Api, Client, ResourceExt};
 
 pub use args::Args;
 
+use crate::announce::Announcer;
 use crate::cluster::Shared;
 use crate::metrics::Metrics;
 
@@ -44,10 +49,10 @@ pub async fn run(args: Args) -> Result<()> {
     let metrics = Metrics::default();
     let mut registry = prometheus_client::registry::Registry::default();
     metrics.register(&mut registry);
-    let (policy, keep_policy) = Policy::watch(control.clone(), shutdown.clone());
-    let readiness = Arc::clone(&policy);
+    let (known, keep_known) = Known::watch(control.clone(), shutdown.clone());
+    let readiness = Arc::clone(&known);
     let is_ready = move || {
-        if readiness.is_synced() { Ok(()) } else { Err("namespaces and WorkloadClusters are not listed yet") }
+        if readiness.is_synced() { Ok(()) } else { Err("namespaces, policies and WorkloadClusters are not listed yet") }
     };
     let admin = admin::serve(listener, registry, Arc::new(is_ready), shutdown.clone().cancelled_owned());
 
@@ -56,15 +61,18 @@ pub async fn run(args: Args) -> Result<()> {
             Some(id) => id,
             None => kube_system_uid(&control).await.context("cannot read the control cluster's identity")?,
         };
-        policy.synced().await;
+        known.synced().await;
         tracing::info!(control_id, identity, "syncer starts");
-        registry::run(Shared { control, namespace, identity, control_id, policy }, metrics, shutdown.clone()).await;
+        let announcer = Announcer::new(control.clone(), &identity);
+        let shared = Shared { control, namespace, identity, control_id, known, announcer };
+        let placer = placer::run(shared.clone(), shutdown.clone());
+        tokio::join!(registry::run(shared, metrics, shutdown.clone()), placer);
         anyhow::Ok(())
     };
     tokio::select! {
         done = work => done,
         served = essential(admin, &shutdown) => bail!("the admin server ended: {served:?}"),
-        () = essential(keep_policy, &shutdown) => bail!("the watch of the policy ended"),
+        () = essential(keep_known, &shutdown) => bail!("the watches of the control cluster ended"),
     }
 }
 

@@ -6,8 +6,8 @@ use argosy_api::workflow::SyncView;
 use argosy_runtime::client::{RequestError, within};
 use json_patch::{Patch as JsonPatch, PatchOperation};
 use k8s_openapi::jiff::Timestamp;
-use kube::Api;
 use kube::api::{Patch, PatchParams};
+use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use crate::desk::{Key, Original};
@@ -15,8 +15,7 @@ use crate::status::add;
 use crate::work::{StepError, Work};
 
 impl Work {
-    /// Patches an original and takes in the answer. managedFields are dropped with every write: on large workflows
-    /// they outgrow the object and double the time that a write takes.
+    /// Patches an original and takes in the answer.
     pub(crate) async fn write_original(
         &self,
         key: &Key,
@@ -24,14 +23,7 @@ impl Work {
         operations: Vec<PatchOperation>,
     ) -> Result<(), StepError> {
         self.check_lease()?;
-        let mut patch = vec![
-            add(&["metadata", "resourceVersion"], json!(original.resource_version)),
-            add(&["metadata", "managedFields"], json!([{}])),
-        ];
-        patch.extend(operations);
-        let api: Api<SyncView> = Api::namespaced(self.control.clone(), &key.namespace);
-        let patch: Patch<()> = Patch::Json(JsonPatch(patch));
-        let written = within(api.patch(&key.name, &PatchParams::default(), &patch)).await;
+        let written = patched(&self.shared.control, key, &original.resource_version, operations).await;
         self.metrics.original_writes.inc();
         let written = written.map_err(|source| match source.status() {
             // Somebody wrote in between, or it is gone: the watch brings what is new.
@@ -64,8 +56,26 @@ impl Work {
 
     /// Reads an original from the API server itself, whatever the watch says.
     pub(crate) async fn read_original(&self, key: &Key) -> Result<Option<SyncView>, RequestError> {
-        within(Api::<SyncView>::namespaced(self.control.clone(), &key.namespace).get_opt(&key.name)).await
+        within(Api::<SyncView>::namespaced(self.shared.control.clone(), &key.namespace).get_opt(&key.name)).await
     }
+}
+
+/// Patches an original if it is still at this resourceVersion. managedFields are dropped with every write: on large
+/// workflows they outgrow the object and double the time that a write takes.
+pub(crate) async fn patched(
+    control: &Client,
+    key: &Key,
+    resource_version: &str,
+    operations: Vec<PatchOperation>,
+) -> Result<SyncView, RequestError> {
+    let mut patch = vec![
+        add(&["metadata", "resourceVersion"], json!(resource_version)),
+        add(&["metadata", "managedFields"], json!([{}])),
+    ];
+    patch.extend(operations);
+    let api: Api<SyncView> = Api::namespaced(control.clone(), &key.namespace);
+    let patch: Patch<()> = Patch::Json(JsonPatch(patch));
+    within(api.patch(&key.name, &PatchParams::default(), &patch)).await
 }
 
 fn ending(original: &Original, message: &str, now: Timestamp) -> Vec<PatchOperation> {

@@ -15,12 +15,12 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::{ClusterTask, Shared};
+use crate::cluster::{ClusterTask, Current, Shared};
 use crate::metrics::Metrics;
 
 /// A task that is running.
 struct Running {
-    current: watch::Sender<Arc<WorkloadCluster>>,
+    current: watch::Sender<Current>,
     shutdown: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -78,21 +78,25 @@ impl Registry {
         let name = cluster.name_any();
         let cluster = Arc::new(cluster);
         match self.running.get(&name) {
-            Some(running) => drop(running.current.send_replace(cluster)),
+            Some(running) => running.current.send_modify(|current| current.cluster = cluster),
             None => drop(self.running.insert(name.clone(), self.start(name, cluster))),
         }
     }
 
-    /// Tells the tasks that use this Secret, by sending them their cluster once more.
+    /// Tells the tasks that use this Secret.
     fn secret_changed(&self, secret: &str) {
         for running in self.running.values() {
-            running.current.send_if_modified(|cluster| cluster.spec.kubeconfig_secret.name == secret);
+            running.current.send_if_modified(|current| {
+                let uses_it = current.cluster.spec.kubeconfig_secret.name == secret;
+                current.secret_changes += u64::from(uses_it);
+                uses_it
+            });
         }
     }
 
     fn start(&self, name: String, cluster: Arc<WorkloadCluster>) -> Running {
         tracing::info!(cluster = name, "starting the cluster's task");
-        let (current, receiver) = watch::channel(cluster);
+        let (current, receiver) = watch::channel(Current { cluster, secret_changes: 0 });
         let shutdown = CancellationToken::new();
         let new = {
             let (shared, metrics) = (self.shared.clone(), self.metrics.of(&name));

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use argosy_api::workflow::SyncView;
 use argosy_runtime::client::RequestError;
-use argosy_runtime::policy::Policy;
 use kube::Client;
 use kube::runtime::watcher::Event;
 use thiserror::Error;
 use tokio::task::JoinSet;
 
+use crate::cluster::Shared;
 use crate::desk::{Copy, Key, Original, Side};
 use crate::lease::Lease;
 use crate::metrics::ClusterMetrics;
@@ -23,12 +23,10 @@ const WORKERS: usize = 32;
 
 /// Everything that one cluster's steps need.
 pub struct Work {
+    pub(crate) shared: Shared,
     pub(crate) here: Here,
-    pub(crate) control_id: String,
-    pub(crate) create_namespaces: bool,
-    pub(crate) control: Client,
     pub(crate) wec: Client,
-    pub(crate) policy: Arc<Policy>,
+    pub(crate) create_namespaces: bool,
     pub(crate) lease: Arc<Lease>,
     pub(crate) metrics: ClusterMetrics,
     pub(crate) originals: Side<Original>,
@@ -85,24 +83,19 @@ impl StepError {
 }
 
 impl Work {
-    #[allow(clippy::too_many_arguments, reason = "each is one of the struct's fields, named at the only call")]
     pub fn new(
+        shared: Shared,
         here: Here,
-        control_id: String,
-        create_namespaces: bool,
-        control: Client,
         wec: Client,
-        policy: Arc<Policy>,
+        create_namespaces: bool,
         lease: Arc<Lease>,
         metrics: ClusterMetrics,
     ) -> Self {
         Self {
+            shared,
             here,
-            control_id,
-            create_namespaces,
-            control,
             wec,
-            policy,
+            create_namespaces,
             lease,
             metrics,
             originals: Side::new(Original::new),
@@ -144,6 +137,12 @@ impl Work {
         if self.is_synced() {
             self.originals.keys().into_iter().chain(self.copies.keys()).for_each(|key| self.queue.push(key));
         }
+    }
+
+    /// How many copies are under way in the WEC; `None` until they have been listed.
+    pub fn active(&self) -> Option<u32> {
+        let count = || self.copies.count(|copy| !copy.completed);
+        self.copies.is_synced().then(|| u32::try_from(count()).unwrap_or(u32::MAX))
     }
 
     /// Works until cancelled.

@@ -13,6 +13,8 @@ use prometheus_client::registry::{Registry, Unit};
 pub(crate) enum Outcome {
     /// Routed to a cluster.
     Placed,
+    /// Waits for a cluster.
+    Waiting,
     /// Runs here by a rule, by its own label, or because it was created as completed.
     Local,
     /// Nothing here is about it.
@@ -28,8 +30,9 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Placed,
+        Self::Waiting,
         Self::Local,
         Self::Unruled,
         Self::Refused,
@@ -41,6 +44,7 @@ impl Outcome {
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Placed => "placed",
+            Self::Waiting => "waiting",
             Self::Local => "local",
             Self::Unruled => "unruled",
             Self::Refused => "refused",
@@ -106,6 +110,6 @@ mod tests {
             let line = format!("argosy_webhook_reviews_total{{outcome=\"{}\"}} {}\n", outcome.label(), i + 1);
             assert!(text.contains(&line), "{line} is not in\n{text}");
         }
-        assert!(text.contains("argosy_webhook_review_duration_seconds_count 28\n"), "{text}");
+        assert!(text.contains("argosy_webhook_review_duration_seconds_count 36\n"), "{text}");
     }
 }

@@ -1,8 +1,10 @@
 //! AdmissionReview v1: read narrowly, always answered with a review.
 
-use argosy_api::workflow;
+use argosy_api::{Workflow, workflow};
+use argosy_placement::demand::Spec;
 use json_patch::Patch;
 use k8s_openapi::ByteString;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use thiserror::Error;
@@ -35,6 +37,8 @@ struct Request<'a> {
     sub_resource: Option<String>,
     #[serde(default)]
     namespace: Option<String>,
+    #[serde(default)]
+    dry_run: Option<bool>,
     /// Read only once the rest is known to be for us.
     #[serde(borrow, default)]
     object: Option<&'a RawValue>,
@@ -50,11 +54,29 @@ struct Resource {
 
 /// A review that can be acted upon.
 #[derive(Debug)]
-pub(crate) enum Question {
+pub(crate) enum Question<'a> {
     /// May this Workflow be created?
-    Create { namespace: String, view: Box<View> },
+    Create(Box<Creation<'a>>),
     /// Something that route is not registered for; what it is, for the warning.
     Other { what: String },
+}
+
+/// A Workflow that is to be created.
+#[derive(Debug)]
+pub(crate) struct Creation<'a> {
+    pub(crate) namespace: String,
+    pub(crate) view: View,
+    /// Nothing will come of it.
+    pub(crate) dry_run: bool,
+    object: &'a RawValue,
+}
+
+impl Creation<'_> {
+    /// What a placement has to know of its spec; empty where that cannot be read.
+    pub(crate) fn spec(&self) -> Spec {
+        let whole: Option<Workflow<Spec, IgnoredAny>> = serde_json::from_str(self.object.get()).ok();
+        whole.and_then(|whole| whole.spec).unwrap_or_default()
+    }
 }
 
 /// Why a review cannot be acted upon.
@@ -88,7 +110,7 @@ impl ReviewError {
 }
 
 /// Reads a review: its UID, as far as that can be told, and what it asks.
-pub(crate) fn read(body: &[u8]) -> (String, Result<Question, ReviewError>) {
+pub(crate) fn read(body: &[u8]) -> (String, Result<Question<'_>, ReviewError>) {
     let review: Review = match serde_json::from_slice(body) {
         Ok(review) => review,
         Err(source) => return (String::new(), Err(ReviewError::ReadReview { source })),
@@ -105,8 +127,8 @@ pub(crate) fn read(body: &[u8]) -> (String, Result<Question, ReviewError>) {
     }
 }
 
-fn question(request: Request) -> Result<Question, ReviewError> {
-    let Request { uid: _, operation, resource, sub_resource, namespace, object } = request;
+fn question(request: Request<'_>) -> Result<Question<'_>, ReviewError> {
+    let Request { uid: _, operation, resource, sub_resource, namespace, dry_run, object } = request;
     let is_workflow = resource.group == workflow::GROUP && resource.resource == workflow::PLURAL;
     if operation != "CREATE" || !is_workflow || sub_resource.is_some_and(|name| !name.is_empty()) {
         let what = format!("{operation} of {}.{}", resource.resource, resource.group);
@@ -115,7 +137,7 @@ fn question(request: Request) -> Result<Question, ReviewError> {
     let namespace = namespace.filter(|name| !name.is_empty()).ok_or(ReviewError::Incomplete { field: "namespace" })?;
     let object = object.ok_or(ReviewError::Incomplete { field: "object" })?;
     let view = serde_json::from_str(object.get()).map_err(|source| ReviewError::ReadWorkflow { source })?;
-    Ok(Question::Create { namespace, view: Box::new(view) })
+    Ok(Question::Create(Box::new(Creation { namespace, view, dry_run: dry_run == Some(true), object })))
 }
 
 /// The answer, an AdmissionReview with a response.

@@ -7,14 +7,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use argosy_api::{Placement, RuleSource, names};
-use argosy_placement::Decision;
+use argosy_placement::{Decision, Why, encode, placement};
 use jiff::Timestamp;
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, ReplaceOperation};
 use serde_json::Value;
 
 use crate::metrics::Outcome;
-use crate::view::{Label, Suspend, View, annotation, is_completed, label};
+use crate::view::{self, Label, Suspend, View, annotation, is_completed, label};
 
 /// A stamp of our own that is no older than this stays: the API server asks again within one creation (reinvocation).
 /// Far below what the fail-closed policy allows (60 s).
@@ -23,8 +23,8 @@ const FRESH: Duration = Duration::from_secs(5);
 /// The answer about one workflow.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Answer {
-    /// Created with this patch, which may be empty.
-    Allow { patch: Patch, outcome: Outcome },
+    /// Created with this patch, which may be empty; it carries this stamp then.
+    Allow { patch: Patch, outcome: Outcome, stamp: Option<String> },
     /// Not created. `status` is the HTTP status for the user: 403 (policy) or 422 (what the user wrote).
     Refuse { status: u16, message: String },
 }
@@ -60,7 +60,15 @@ pub(crate) fn answer(namespace: &str, view: &View, decision: &Decision, ruled: b
         Ok(wanted) => wanted,
         Err(refusal) => return refusal,
     };
-    Answer::Allow { patch: difference(view, wanted, now), outcome }
+    let stamp = stamp_of(view, &wanted, now);
+    Answer::Allow { patch: difference(view, wanted, stamp.as_deref()), outcome, stamp }
+}
+
+/// What was chosen for this very workflow a moment ago: the API server asks again within one creation.
+pub(crate) fn chosen(view: &View, now: Timestamp) -> Option<String> {
+    let stamp = view::stamp(view)?;
+    let time = stamp.time.parse().ok()?;
+    (is_fresh(time, now) && label(view, names::CLUSTER) == Some(&stamp.cluster)).then_some(stamp.cluster)
 }
 
 /// The name of a workflow for messages; one that is yet to be generated ends in `*`.
@@ -82,14 +90,14 @@ fn want<'a>(
     let refuse = |status, why: &str| {
         Err(Answer::Refuse { status, message: format!("Workflow {}: {why}", display_name(namespace, view)) })
     };
-    let stamp = |cluster: &str, rule: RuleSource, reason: &str| {
-        Some(Placement { time: seconds(now), cluster: cluster.to_owned(), rule, reason: reason.to_owned() })
-    };
+    let stamp = |cluster: &str, why: &Why| Some(placement(cluster, why, now));
     if is_completed(view) {
         // What is only a record needs no suspend taken out, either.
         let wanted = Wanted {
             cluster: label(view, names::CLUSTER).filter(|cluster| *cluster == names::LOCAL),
-            stamp: ruled.then(|| stamp(names::LOCAL, RuleSource::Namespace, "it was created as completed")).flatten(),
+            stamp: ruled
+                .then(|| stamp(names::LOCAL, &Why::new(RuleSource::Namespace, "it was created as completed")))
+                .flatten(),
             suspend: Wish::Keep,
             note_suspend: false,
         };
@@ -97,14 +105,23 @@ fn want<'a>(
     }
     let label = Label::of(view);
     let here = |stamp| Wanted {
-        cluster: label.own().filter(|cluster| *cluster == names::LOCAL),
+        cluster: self::label(view, names::CLUSTER).filter(|cluster| *cluster == names::LOCAL),
         stamp,
-        suspend: undo(view, label),
+        suspend: undo(view, &label),
         note_suspend: false,
+    };
+    let routed = |cluster: &'a str, stamp| {
+        let Some(suspend) = Suspend::of(view) else {
+            return refuse(422, "field spec: expected an object");
+        };
+        // With a label, suspend is but the old contract's "run it there", or our own doing.
+        let note_suspend = label == Label::Absent && suspend == Suspend::True;
+        let outcome = if cluster.is_empty() { Outcome::Waiting } else { Outcome::Placed };
+        Ok((Wanted { cluster: Some(cluster), stamp, suspend: Wish::Set, note_suspend }, outcome))
     };
     match decision {
         Decision::Refuse { reason } => refuse(403, reason),
-        Decision::NoRule | Decision::Local { .. } if label == Label::Empty => refuse(
+        Decision::NoRule | Decision::Local(_) if label == Label::Empty => refuse(
             422,
             &format!(
                 "label {} is empty, which leaves the choice to a rule, but namespace {namespace:?} has none for this \
@@ -114,54 +131,48 @@ fn want<'a>(
             ),
         ),
         Decision::NoRule => Ok((here(None), Outcome::Unruled)),
-        Decision::Local { source, reason } => {
-            let stamp = if ruled { stamp(names::LOCAL, source.clone(), reason) } else { None };
+        Decision::Local(why) => {
+            let stamp = if ruled { stamp(names::LOCAL, why) } else { None };
             Ok((here(stamp), Outcome::Local))
         }
-        Decision::Place { cluster, source, reason } => {
-            let Some(suspend) = Suspend::of(view) else {
-                return refuse(422, "field spec: expected an object");
-            };
-            let wanted = Wanted {
-                cluster: Some(cluster),
-                stamp: stamp(cluster, source.clone(), reason),
-                suspend: Wish::Set,
-                // With a label, suspend is but the old contract's "run it there", or our own doing.
-                note_suspend: label == Label::Absent && suspend == Suspend::True,
-            };
-            Ok((wanted, Outcome::Placed))
+        Decision::Place { cluster, why } => routed(cluster, stamp(cluster, why)),
+        Decision::Wait(why) => {
+            let own = label.own().map(ToOwned::to_owned);
+            routed("", Some(Placement { own, ..placement("", why, now) }))
         }
     }
 }
 
 /// A workflow that inherited its routing and is not routed again loses the suspend that came with it, unless its user
 /// wanted one.
-fn undo(view: &View, label: Label) -> Wish {
+fn undo(view: &View, label: &Label) -> Wish {
     let wished = annotation(view, names::SUSPEND) == Some("true");
-    if label == Label::Inherited && !wished { Wish::Undo } else { Wish::Keep }
+    if *label == Label::Inherited && !wished { Wish::Undo } else { Wish::Keep }
 }
 
-/// The time of a stamp: RFC 3339 in UTC, whole seconds, 20 characters.
-fn seconds(now: Timestamp) -> String {
-    Timestamp::from_second(now.as_second()).unwrap_or(now).to_string()
-}
-
-/// Whether the stamp that came in says the same, in the same form, and just now.
+/// Whether the stamp that came in says the same, in the same form, and just now. What it says of scores and of the age
+/// of figures is another thing a moment later, and stays.
 fn is_current(present: &str, wanted: &Placement, now: Timestamp) -> bool {
     let Ok(stamp) = serde_json::from_str::<Placement>(present) else { return false };
     let Ok(time) = stamp.time.parse::<Timestamp>() else { return false };
+    let decision =
+        |stamp: &Placement| (stamp.cluster.clone(), stamp.rule.clone(), stamp.own.clone(), stamp.asks.clone());
+    is_fresh(time, now) && encode(&stamp) == present && decision(&stamp) == decision(wanted)
+}
+
+fn is_fresh(time: Timestamp, now: Timestamp) -> bool {
     // Another replica's clock, which stamped a moment ago, may be ahead.
-    seconds(time) == stamp.time
-        && now.duration_since(time).unsigned_abs() <= FRESH
-        && encode(&stamp).is_some_and(|canonical| canonical == present)
-        && Placement { time: wanted.time.clone(), ..stamp } == *wanted
+    now.duration_since(time).unsigned_abs() <= FRESH
 }
 
-fn encode(stamp: &Placement) -> Option<String> {
-    serde_json::to_string(stamp).ok()
+/// The stamp that the workflow is to carry: the one that came with it, if that says the same.
+fn stamp_of(view: &View, wanted: &Wanted, now: Timestamp) -> Option<String> {
+    let stamp = wanted.stamp.as_ref()?;
+    let present = annotation(view, names::PLACEMENT).filter(|present| is_current(present, stamp, now));
+    Some(present.map_or_else(|| encode(stamp), ToOwned::to_owned))
 }
 
-fn difference(view: &View, wanted: Wanted, now: Timestamp) -> Patch {
+fn difference(view: &View, wanted: Wanted, stamp: Option<&str>) -> Patch {
     let mut labels = Edits::default();
     labels.want(names::CLUSTER, wanted.cluster.map(ToOwned::to_owned), label(view, names::CLUSTER));
 
@@ -170,11 +181,7 @@ fn difference(view: &View, wanted: Wanted, now: Timestamp) -> Patch {
         key.starts_with(names::PREFIX) && ![names::PLACEMENT, names::SUSPEND].contains(&key.as_str())
     });
     foreign.for_each(|(key, value)| annotations.want(key, None, Some(value)));
-    let present = annotation(view, names::PLACEMENT);
-    let stays = matches!((present, &wanted.stamp), (Some(present), Some(stamp)) if is_current(present, stamp, now));
-    if !stays {
-        annotations.want(names::PLACEMENT, wanted.stamp.as_ref().and_then(encode), present);
-    }
+    annotations.want(names::PLACEMENT, stamp.map(ToOwned::to_owned), annotation(view, names::PLACEMENT));
     if wanted.note_suspend {
         annotations.want(names::SUSPEND, Some("true".to_owned()), annotation(view, names::SUSPEND));
     }

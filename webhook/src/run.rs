@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use argosy_certs::Keeper;
 use argosy_runtime::admin::{self, Readiness};
-use argosy_runtime::policy::Policy;
+use argosy_runtime::known::Known;
 use argosy_runtime::shutdown;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -27,19 +27,19 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let client = client.client().await?;
     tracing::info!(%listen, namespace, "webhook starts");
 
-    let (policy, watches) = Policy::watch(client.clone(), end.clone());
+    let (known, watches) = Known::watch(client.clone(), end.clone());
     let (certificates, certified, keeper) = Keeper::start(client.clone(), &namespace, certs, end.clone());
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
-    let server = Arc::new(Server::new(Arc::clone(&policy), client, metrics));
+    let server = Arc::new(Server::new(Arc::clone(&known), client, metrics));
 
     let stopping = stop.clone();
     let ready: Readiness = Arc::new(move || {
         if stopping.is_cancelled() {
             return Err("shutting down");
         }
-        if !policy.is_synced() {
-            return Err("namespaces and clusters are not known yet");
+        if !known.is_synced() {
+            return Err("namespaces, policies and clusters are not known yet");
         }
         *certified.borrow()
     });
@@ -56,7 +56,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             Ok(()) => bail!("health and metrics ended"),
             error => error,
         },
-        () = watches => bail!("the watches of namespaces and clusters ended"),
+        () = watches => bail!("the watches of the control cluster ended"),
         () = keeper => bail!("the keeper of certificates ended"),
     };
     end.cancel();

@@ -5,9 +5,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use argosy_placement::{Decision, Request, decide};
-use argosy_runtime::policy::{NamespaceRule, Policy, rule_of};
-use axum::body::{Body, to_bytes};
+use argosy_placement::{self as placement, Decision};
+use argosy_runtime::known::{Asked, Known};
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::State;
 use axum::routing::post;
 use axum::{Json, Router};
@@ -25,9 +25,9 @@ use rustls::version::{TLS12, TLS13};
 use tokio::net::TcpListener;
 
 use crate::metrics::{Metrics, Outcome};
-use crate::review::{Question, Reply, ReviewError, read};
-use crate::route::{Answer, answer, display_name, needs_decision};
-use crate::view::{Label, View};
+use crate::review::{Creation, Question, Reply, ReviewError, read};
+use crate::route::{Answer, answer, chosen, display_name, needs_decision};
+use crate::view::Label;
 
 /// More than the API server takes from a user (3 MB), with room for the review around it.
 const BODY_LIMIT: usize = 8 << 20;
@@ -40,7 +40,7 @@ const FINISH: Duration = Duration::from_secs(10);
 
 /// What a review is answered from.
 pub struct Server {
-    policy: Arc<Policy>,
+    known: Arc<Known>,
     namespaces: Api<PartialObjectMeta<Namespace>>,
     metrics: Metrics,
 }
@@ -55,15 +55,15 @@ struct Answered {
 }
 
 impl Server {
-    /// `client` is asked only about namespaces that `policy` has not seen yet.
-    pub fn new(policy: Arc<Policy>, client: Client, metrics: Metrics) -> Self {
-        Self { policy, namespaces: Api::all(client), metrics }
+    /// `client` is asked only about namespaces that are not `known` yet.
+    pub fn new(known: Arc<Known>, client: Client, metrics: Metrics) -> Self {
+        Self { known, namespaces: Api::all(client), metrics }
     }
 
     /// Answers one review.
-    async fn review(&self, uid: String, question: Result<Question, ReviewError>) -> Answered {
+    async fn review(&self, uid: String, question: Result<Question<'_>, ReviewError>) -> Answered {
         match question {
-            Ok(Question::Create { namespace, view }) => self.create(uid, &namespace, &view).await,
+            Ok(Question::Create(creation)) => self.create(uid, &creation).await,
             Ok(Question::Other { what }) => {
                 let warning =
                     format!("argosy: /route is for the creation of Workflows only, and was asked about {what}");
@@ -76,26 +76,33 @@ impl Server {
         }
     }
 
-    async fn create(&self, uid: String, namespace: &str, view: &View) -> Answered {
+    async fn create(&self, uid: String, creation: &Creation<'_>) -> Answered {
+        let Creation { namespace, view, .. } = creation;
+        let now = Timestamp::now();
         let workflow = || display_name(namespace, view);
         let refused = |uid, outcome: Outcome, status, message: &str| {
             tracing::info!(workflow = workflow(), outcome = outcome.label(), reason = message, "refused");
             Answered { outcome, reply: Reply::refuse(uid, status, message) }
         };
-        let (decision, ruled) = match self.decide(namespace, view).await {
+        let (decision, ruled) = match self.decide(creation, now).await {
             Ok(decided) => decided,
             Err(Unavailable(why)) => {
                 let message = format!("Workflow {}: {why}", workflow());
                 return refused(uid, Outcome::Unavailable, 503, &message);
             }
         };
-        match answer(namespace, view, &decision, ruled, Timestamp::now()) {
+        match answer(namespace, view, &decision, ruled, now) {
             Answer::Refuse { status, message } => refused(uid, Outcome::Refused, status, &message),
-            Answer::Allow { patch, outcome } => {
-                if let Decision::Place { cluster, reason, .. } = &decision {
-                    tracing::info!(workflow = workflow(), cluster, reason, "placed");
-                } else {
-                    tracing::debug!(workflow = workflow(), outcome = outcome.label(), "not placed");
+            Answer::Allow { patch, outcome, stamp } => {
+                if let Some(stamp) = stamp.filter(|_| !creation.dry_run) {
+                    self.known.reserve(namespace, &stamp, now);
+                }
+                match &decision {
+                    Decision::Place { cluster, why } => {
+                        tracing::info!(workflow = workflow(), cluster, reason = why.reason, "placed");
+                    }
+                    Decision::Wait(why) => tracing::info!(workflow = workflow(), reason = why.reason, "waits"),
+                    _ => tracing::debug!(workflow = workflow(), outcome = outcome.label(), "not placed"),
                 }
                 match Reply::allow(uid.clone(), &patch) {
                     Ok(reply) => Answered { outcome, reply },
@@ -105,37 +112,38 @@ impl Server {
         }
     }
 
-    /// The decision, and whether the namespace has a rule.
-    async fn decide(&self, namespace: &str, view: &View) -> Result<(Decision, bool), Unavailable> {
-        let rule = match self.policy.rule(namespace) {
-            Some(rule) => rule,
+    /// The decision, and whether workflows of the namespace need a stamp.
+    async fn decide(&self, creation: &Creation<'_>, now: Timestamp) -> Result<(Decision, bool), Unavailable> {
+        let Creation { namespace, view, .. } = creation;
+        let known = match self.known.namespace(namespace) {
+            Some(known) => known,
             None => Arc::new(self.ask(namespace).await?),
         };
-        let ruled = rule.is_some();
-        let own_cluster = Label::of(view).own();
+        let ruled = self.known.is_ruled(&known);
+        let label = Label::of(view);
         // The rest is only for those who use Argosy.
-        if !needs_decision(view) || (!ruled && own_cluster.is_none()) {
+        if !needs_decision(view) || (self.known.is_synced() && !ruled && label.own().is_none()) {
             return Ok((Decision::NoRule, ruled));
         }
-        if !self.policy.is_synced() {
+        if !self.known.is_synced() {
             return Err(Unavailable(
-                "the webhook has only just started and does not know the clusters yet; try again".to_owned(),
+                "the webhook has only just started and does not know policies and clusters yet; try again".to_owned(),
             ));
         }
-        let clusters = self.policy.clusters();
         let none = Default::default();
         let labels = view.metadata.labels.as_ref().unwrap_or(&none);
-        let request = Request { namespace, labels, own_cluster };
-        Ok((decide(&request, Option::as_ref(&rule), &clusters), ruled))
+        let chosen = chosen(view, now);
+        let asked = Asked { namespace, labels, own_cluster: label.own(), chosen: chosen.as_deref() };
+        Ok((self.known.decide(asked, &known, || creation.spec(), now), ruled))
     }
 
     /// Asks the API server about a namespace that the watch has not seen yet: a rule may be there.
-    async fn ask(&self, namespace: &str) -> Result<NamespaceRule, Unavailable> {
+    async fn ask(&self, namespace: &str) -> Result<placement::Namespace, Unavailable> {
         let unavailable = |why: &str| {
             Unavailable(format!("whether namespace {namespace:?} has a rule could not be found out ({why}); try again"))
         };
         match tokio::time::timeout(NAMESPACE_DEADLINE, self.namespaces.get(namespace)).await {
-            Ok(Ok(found)) => Ok(rule_of(namespace, found.annotations())),
+            Ok(Ok(found)) => Ok(placement::Namespace::new(namespace, found.labels(), found.annotations())),
             Ok(Err(kube::Error::Api(status))) => Err(unavailable(&status.message)),
             Ok(Err(error)) => {
                 tracing::warn!(namespace, error = &error as &dyn std::error::Error, "namespace could not be read");
@@ -153,10 +161,13 @@ pub fn router(server: Arc<Server>) -> Router {
 
 /// Every request gets a review, whatever it was.
 async fn route(State(server): State<Arc<Server>>, body: Body) -> Json<Reply> {
-    let body = receive(body).await;
+    let (body, received) = match receive(body).await {
+        Ok(body) => (body, Ok(())),
+        Err(error) => (Bytes::new(), Err(error)),
+    };
     let start = Instant::now();
-    let (uid, question) = match body {
-        Ok(body) => read(&body),
+    let (uid, question) = match received {
+        Ok(()) => read(&body),
         Err(error) => (String::new(), Err(error)),
     };
     let Answered { outcome, reply } = server.review(uid, question).await;
@@ -164,7 +175,7 @@ async fn route(State(server): State<Arc<Server>>, body: Body) -> Json<Reply> {
     Json(reply)
 }
 
-async fn receive(body: Body) -> Result<axum::body::Bytes, ReviewError> {
+async fn receive(body: Body) -> Result<Bytes, ReviewError> {
     use axum::body::HttpBody;
     // The exact size is known beforehand where the sender says so, as the API server does.
     if body.size_hint().lower() > BODY_LIMIT as u64 {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use argosy_api::{Placement, Workflow, names};
+use argosy_api::{Placement, RuleSource, Workflow, names};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// A Workflow as it is asked to be created.
@@ -28,13 +28,13 @@ pub(crate) enum Suspend {
 }
 
 /// The workflow's label `kubestellar.io/cluster`, and whose word it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Label<'a> {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Label {
     Absent,
     /// There, but empty.
     Empty,
     /// The user's choice.
-    Own(&'a str),
+    Own(String),
     /// What a rule chose for the workflow that this one was made from, or a moment ago for this very one: by a
     /// resubmit, or by another webhook that changed the object and has us asked again.
     Inherited,
@@ -49,30 +49,36 @@ impl Suspend {
     }
 }
 
-impl<'a> Label<'a> {
+impl Label {
     /// A label is inherited where a stamp proves that a rule, not a user, has set it. A stamp may be forged, which
     /// gains nothing: then, too, the decision is made anew.
-    pub(crate) fn of(view: &'a View) -> Self {
+    pub(crate) fn of(view: &View) -> Self {
         let Some(value) = label(view, names::CLUSTER) else { return Self::Absent };
         // This cluster itself is only ever a user's word.
         if value == names::LOCAL {
-            return Self::Own(value);
+            return Self::Own(value.to_owned());
         }
-        let stamp = annotation(view, names::PLACEMENT).and_then(|text| serde_json::from_str::<Placement>(text).ok());
-        match stamp {
-            Some(stamp) if stamp.cluster == value && stamp.rule != argosy_api::RuleSource::Label => Self::Inherited,
+        match stamp(view).filter(|stamp| stamp.cluster == value) {
+            // It waits for the cluster that its user chose.
+            Some(Placement { own: Some(own), .. }) if value.is_empty() => Self::Own(own),
+            Some(stamp) if stamp.rule != RuleSource::Label => Self::Inherited,
             _ if value.is_empty() => Self::Empty,
-            _ => Self::Own(value),
+            _ => Self::Own(value.to_owned()),
         }
     }
 
     /// What the user chose.
-    pub(crate) fn own(self) -> Option<&'a str> {
+    pub(crate) fn own(&self) -> Option<&str> {
         match self {
             Self::Own(value) => Some(value),
             Self::Absent | Self::Empty | Self::Inherited => None,
         }
     }
+}
+
+/// The stamp that came with the workflow, whosever it is.
+pub(crate) fn stamp(view: &View) -> Option<Placement> {
+    annotation(view, names::PLACEMENT).and_then(|text| serde_json::from_str(text).ok())
 }
 
 /// Whether the workflow is done before it begins: brought back from a backup or an archive.
@@ -198,16 +204,18 @@ mod tests {
     #[rstest]
     #[case(None, None, Label::Absent)]
     #[case(Some(""), None, Label::Empty)]
-    #[case(Some("c1"), None, Label::Own("c1"))]
-    #[case(Some("c1"), Some("not a stamp"), Label::Own("c1"))]
-    #[case(Some("c1"), Some(r#"{"time":"t","cluster":"c2","rule":"namespace","reason":""}"#), Label::Own("c1"))]
-    #[case(Some("c1"), Some(r#"{"time":"t","cluster":"c1","rule":"label","reason":""}"#), Label::Own("c1"))]
+    #[case(Some("c1"), None, Label::Own("c1".to_owned()))]
+    #[case(Some("c1"), Some("not a stamp"), Label::Own("c1".to_owned()))]
+    #[case(Some("c1"), Some(r#"{"time":"t","cluster":"c2","rule":"namespace","reason":""}"#), Label::Own("c1".to_owned()))]
+    #[case(Some("c1"), Some(r#"{"time":"t","cluster":"c1","rule":"label","reason":""}"#), Label::Own("c1".to_owned()))]
     #[case(Some("c1"), Some(r#"{"time":"t","cluster":"c1","rule":"namespace","reason":""}"#), Label::Inherited)]
     #[case(Some(""), Some(r#"{"time":"t","cluster":"","rule":"namespace","reason":""}"#), Label::Inherited)]
+    #[case(Some(""), Some(r#"{"time":"t","cluster":"","rule":"label","reason":"","own":"c1"}"#), Label::Own("c1".to_owned()))]
+    #[case(Some("c1"), Some(r#"{"time":"t","cluster":"c1","rule":"policy/p","reason":""}"#), Label::Inherited)]
     #[case(
         Some("local"),
         Some(r#"{"time":"t","cluster":"local","rule":"namespace","reason":""}"#),
-        Label::Own("local")
+        Label::Own("local".to_owned())
     )]
     fn tells_the_users_label_from_an_inherited_one(
         #[case] cluster: Option<&str>,

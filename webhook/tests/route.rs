@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use argosy_api::Placement;
-use argosy_runtime::policy::Policy;
+use argosy_runtime::known::Known;
 use argosy_webhook::{Metrics, Server, router};
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -23,18 +23,18 @@ use tower::ServiceExt;
 /// The router, once it knows namespaces and clusters.
 async fn webhook() -> (Router, Registry) {
     let client = api_server::client();
-    let (policy, watches) = Policy::watch(client.clone(), CancellationToken::new());
+    let (known, watches) = Known::watch(client.clone(), CancellationToken::new());
     tokio::spawn(watches);
     for _ in 0..500 {
-        if policy.is_synced() {
+        if known.is_synced() {
             break;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert!(policy.is_synced());
+    assert!(known.is_synced());
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
-    (router(Arc::new(Server::new(policy, client, metrics))), registry)
+    (router(Arc::new(Server::new(known, client, metrics))), registry)
 }
 
 async fn send(router: &Router, body: impl Into<Body>) -> Value {
@@ -132,7 +132,7 @@ fn labelled(cluster: &str, spec: &Value) -> Value {
 
 const CLUSTER: &str = "/metadata/labels/kubestellar.io~1cluster";
 const PLACEMENT: &str = "/metadata/annotations/argosy.dev~1placement";
-const BY_RULE: &str = r#"<c1 by namespace: first of the clusters with "env=prod">"#;
+const BY_RULE: &str = r#"<c1 by namespace: most room of 1 cluster with "env=prod", whose figures are not known>"#;
 
 #[rstest]
 // A namespace without a rule.
@@ -163,7 +163,7 @@ const BY_RULE: &str = r#"<c1 by namespace: first of the clusters with "env=prod"
 )]
 // A namespace with a rule.
 #[case::ruled(
-    "team", json!({"metadata": {"generateName": "hello-"}, "spec": {"entrypoint": "main"}}),
+    "team", json!({"metadata": {"generateName": "hello-"}, "spec": {}}),
     format!("add /metadata/labels {{kubestellar.io/cluster: c1}}; \
              add /metadata/annotations {{argosy.dev/placement: {BY_RULE}}}; add /spec/suspend true")
 )]
@@ -197,7 +197,23 @@ const BY_RULE: &str = r#"<c1 by namespace: first of the clusters with "env=prod"
 )]
 #[case::no_cluster_fits(
     "nobody", json!({"metadata": {"generateName": "hello-"}, "spec": {}}),
-    "403 Forbidden argosy: Workflow nobody/hello-*: no cluster with \"gpu\" takes workflows of namespace \"nobody\": *"
+    "add /metadata/labels {kubestellar.io/cluster: }; add /metadata/annotations {argosy.dev/placement: < by namespace: no \
+     cluster with \"gpu\" can take it: none has such labels; there is c1; c2; c3; closed>}; add /spec/suspend true"
+)]
+#[case::no_cluster_fits_and_the_rule_rejects(
+    "strict", json!({"metadata": {"generateName": "hello-"}, "spec": {}}),
+    "403 Forbidden argosy: Workflow strict/hello-*: no cluster with \"gpu\" can take it: *"
+)]
+#[case::the_users_choice_is_not_ready(
+    "plain", labelled("c3", &json!({})),
+    "replace /metadata/labels/kubestellar.io~1cluster ; add /metadata/annotations {argosy.dev/placement: < by label: label \
+     kubestellar.io/cluster=c3: the cluster is not ready (Ready is False: as the test has it)>}; add /spec/suspend true"
+)]
+// A namespace that a policy selects.
+#[case::by_policy(
+    "by-policy", named(&json!({}), &json!({})),
+    "add /metadata/labels {kubestellar.io/cluster: c2}; add /metadata/annotations {argosy.dev/placement: <c2 by \
+     policy/team-b: first of 1 cluster with \"env=dev\">}; add /spec/suspend true"
 )]
 #[case::unreadable_rule(
     "broken", named(&json!({}), &json!({})),
@@ -209,7 +225,7 @@ const BY_RULE: &str = r#"<c1 by namespace: first of the clusters with "env=prod"
 #[case::selected(
     "gold", named(&json!({"labels": {"tier": "gold"}}), &json!({})),
     format!("add {CLUSTER} c1; add /metadata/annotations \
-             {{argosy.dev/placement: <c1 by namespace: first of the clusters with \"*\">}}; add /spec/suspend true")
+             {{argosy.dev/placement: <c1 by namespace: most room of 1 cluster with \"*\", whose figures are not known>}}; add /spec/suspend true")
 )]
 #[case::not_selected(
     "gold", named(&json!({}), &json!({"suspend": true})),

@@ -75,3 +75,26 @@ prometheus.io/scrape: "true"
 prometheus.io/port: "8080"
 prometheus.io/path: /metrics
 {{- end }}
+
+{{/* What decisions are made from: webhook and syncer both make them. */}}
+{{- define "argosy.decisionRules" -}}
+# Rules are annotations of namespaces and policies; chosen from are the clusters.
+- apiGroups: [""]
+  resources: [namespaces]
+  verbs: [get, list, watch]
+- apiGroups: [argosy.dev]
+  resources: [workloadclusters, placementpolicies]
+  verbs: [get, list, watch]
+# What was placed, and the templates that tell what a workflow asks for.
+- apiGroups: [argoproj.io]
+  resources: [workflows, workflowtemplates, clusterworkflowtemplates]
+  verbs: [list, watch]
+# KubeStellar's policies, where its CRDs are.
+- apiGroups: [apiextensions.k8s.io]
+  resources: [customresourcedefinitions]
+  resourceNames: [bindingpolicies.control.kubestellar.io, customtransforms.control.kubestellar.io]
+  verbs: [get]
+- apiGroups: [control.kubestellar.io]
+  resources: [bindingpolicies, customtransforms]
+  verbs: [list, watch]
+{{- end }}

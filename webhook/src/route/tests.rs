@@ -1,8 +1,10 @@
 //! What holds for every workflow; cases one by one are in `tests/route.rs`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use argosy_placement::{Cluster, Request, Rule, RuleError, decide};
+use argosy_placement::demand::Demand;
+use argosy_placement::{Cluster, Fleet, Namespace, Placed, Request, decide, find, is_ruled};
 use proptest::prelude::*;
 use serde_json::{Map, json};
 
@@ -12,38 +14,46 @@ fn now() -> Timestamp {
     "2026-01-02T03:04:05.678Z".parse().unwrap()
 }
 
-fn clusters() -> Vec<Cluster> {
+fn clusters() -> Vec<Arc<Cluster>> {
     ["c1", "c2", "c3"]
-        .map(|name| Cluster {
-            name: name.to_owned(),
-            labels: [("name".to_owned(), name.to_owned())].into(),
-            namespaces: vec!["*".to_owned()],
-            not_ready: (name == "c3").then(|| "Ready is False".to_owned()),
-            ..Cluster::default()
+        .map(|name| {
+            Arc::new(Cluster {
+                name: name.to_owned(),
+                labels: [("name".to_owned(), name.to_owned())].into(),
+                namespaces: vec!["*".to_owned()],
+                not_ready: (name == "c3").then(|| "Ready is False".to_owned()),
+                ..Cluster::default()
+            })
         })
         .into()
 }
 
-type NamespaceRule = Option<Result<Rule, RuleError>>;
-
-fn rule(clusters: Option<&str>, workflows: &str) -> NamespaceRule {
-    let annotations = [(names::CLUSTERS, clusters?), (names::WORKFLOWS, workflows)];
-    let annotations = annotations.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
-    Rule::from_namespace("team", &annotations)
+fn rule(clusters: Option<&str>, workflows: &str) -> Namespace {
+    let annotations = clusters.map(|clusters| [(names::CLUSTERS, clusters), (names::WORKFLOWS, workflows)]);
+    let annotations = annotations.into_iter().flatten().map(|(key, value)| (key.to_owned(), value.to_owned()));
+    Namespace::new("team", &BTreeMap::new(), &annotations.collect())
 }
 
-fn ask(workflow: &Value, rule: &NamespaceRule, now: Timestamp) -> Answer {
+fn ask(workflow: &Value, namespace: &Namespace, now: Timestamp) -> Answer {
     let view: View = serde_json::from_value(workflow.clone()).unwrap();
     let none = BTreeMap::new();
     let labels = view.metadata.labels.as_ref().unwrap_or(&none);
-    let request = Request { namespace: "team", labels, own_cluster: Label::of(&view).own() };
-    let decision = if needs_decision(&view) { decide(&request, rule.as_ref(), &clusters()) } else { Decision::NoRule };
-    answer("team", &view, &decision, rule.is_some(), now)
+    let (label, chosen, demand) = (Label::of(&view), chosen(&view, now), Demand::default());
+    let request = Request { namespace: "team", own_cluster: label.own(), chosen: chosen.as_deref(), demand: &demand };
+    let fleet = Fleet { clusters: &clusters(), placed: &Placed::default(), now: now.as_second() };
+    let decision =
+        if needs_decision(&view) { decide(&request, &find(namespace, &[], labels), &fleet) } else { Decision::NoRule };
+    answer("team", &view, &decision, is_ruled(namespace, &[]), now)
 }
 
 fn stamp(cluster: &str, rule: RuleSource, time: &str) -> String {
-    let reason = "because".to_owned();
-    encode(&Placement { time: time.to_owned(), cluster: cluster.to_owned(), rule, reason }).unwrap()
+    encode(&Placement {
+        time: time.to_owned(),
+        cluster: cluster.to_owned(),
+        rule,
+        reason: "because".to_owned(),
+        ..Placement::default()
+    })
 }
 
 fn object_or_nothing(map: BTreeMap<&'static str, String>) -> impl Strategy<Value = Option<Value>> {
@@ -108,7 +118,7 @@ prop_compose! {
     }
 }
 
-fn rules() -> impl Strategy<Value = NamespaceRule> {
+fn rules() -> impl Strategy<Value = Namespace> {
     let clusters = value_of(&[None, None, Some("*"), Some("name=c2"), Some("name=c3"), Some("bad bad")]);
     (clusters, value_of(&["*", "tier=gold"])).prop_map(|(clusters, workflows)| rule(clusters, workflows))
 }
@@ -140,7 +150,7 @@ proptest! {
 
     #[test]
     fn what_comes_out_satisfies_the_policies_and_stays(workflow in workflow(), rule in rules(), later in 0..4_000i64) {
-        let Answer::Allow { patch, outcome } = ask(&workflow, &rule, now()) else { return Ok(()) };
+        let Answer::Allow { patch, outcome, stamp: carried } = ask(&workflow, &rule, now()) else { return Ok(()) };
         let mut routed = workflow.clone();
         json_patch::patch(&mut routed, &patch).unwrap();
 
@@ -152,7 +162,8 @@ proptest! {
         let cluster = labels.get(names::CLUSTER).copied();
         let is_routed = cluster.is_some_and(|cluster| cluster != names::LOCAL);
         let stamp = annotations.get(names::PLACEMENT).map(|stamp| serde_json::from_str::<Placement>(stamp).unwrap());
-        if rule.is_some() || is_routed {
+        prop_assert_eq!(carried.as_deref(), annotations.get(names::PLACEMENT).copied());
+        if is_ruled(&rule, &[]) || is_routed {
             let stamp = stamp.as_ref().unwrap();
             prop_assert_eq!(&stamp.time, "2026-01-02T03:04:05Z");
             prop_assert_eq!(stamp.cluster.as_str(), cluster.unwrap_or(names::LOCAL));
@@ -163,9 +174,9 @@ proptest! {
         }
         if is_routed {
             prop_assert_eq!(&routed["spec"]["suspend"], &json!(true));
-            prop_assert_ne!(cluster, Some(""));
         }
-        prop_assert_eq!(outcome == Outcome::Placed, is_routed);
+        prop_assert_eq!([Outcome::Placed, Outcome::Waiting].contains(&outcome), is_routed);
+        prop_assert_eq!(outcome == Outcome::Waiting, cluster == Some(""));
         let mut ours = annotations.keys().filter(|key| key.starts_with(names::PREFIX));
         let all_known = ours.all(|key| [names::PLACEMENT, names::SUSPEND].contains(key));
         prop_assert!(all_known);
@@ -176,7 +187,7 @@ proptest! {
         // Asked again about its own result, it changes nothing.
         let soon = now().checked_add(jiff::SignedDuration::from_millis(later)).unwrap();
         let again = ask(&routed, &rule, soon);
-        prop_assert_eq!(again, Answer::Allow { patch: Patch(vec![]), outcome });
+        prop_assert_eq!(again, Answer::Allow { patch: Patch(vec![]), outcome, stamp: carried });
     }
 
     #[test]
@@ -185,14 +196,14 @@ proptest! {
             *key == names::CLUSTER || (key.starts_with(names::PREFIX) && *key != names::SUSPEND)
         });
         if !ours("labels") && !ours("annotations") {
-            let untouched = Answer::Allow { patch: Patch(vec![]), outcome: Outcome::Unruled };
-            prop_assert_eq!(ask(&workflow, &None, now()), untouched);
+            let untouched = Answer::Allow { patch: Patch(vec![]), outcome: Outcome::Unruled, stamp: None };
+            prop_assert_eq!(ask(&workflow, &rule(None, ""), now()), untouched);
         }
     }
 
     #[test]
     fn an_old_stamp_is_written_anew(workflow in workflow(), seconds in 7..100_000i64) {
-        let rule = rule(Some("*"), "*");
+        let rule = rule(Some("name=c1"), "*");
         let Answer::Allow { patch, .. } = ask(&workflow, &rule, now()) else { return Ok(()) };
         let mut routed = workflow;
         json_patch::patch(&mut routed, &patch).unwrap();

@@ -1,4 +1,4 @@
-//! A scripted API server: namespaces and WorkloadClusters that never change.
+//! A scripted API server: namespaces, policies and WorkloadClusters that never change.
 
 use std::convert::Infallible;
 
@@ -7,11 +7,13 @@ use http::{Request, Response, StatusCode, Uri};
 use serde_json::{Value, json};
 
 /// Seen by the watch.
-const NAMESPACES: [(&str, &[(&str, &str)]); 5] = [
+const NAMESPACES: [(&str, &[(&str, &str)]); 7] = [
     ("plain", &[]),
     ("team", &[("argosy.dev/clusters", "env=prod")]),
     ("gold", &[("argosy.dev/clusters", "*"), ("argosy.dev/workflows", "tier=gold")]),
     ("nobody", &[("argosy.dev/clusters", "gpu")]),
+    ("strict", &[("argosy.dev/clusters", "gpu"), ("argosy.dev/no-cluster", "Reject")]),
+    ("by-policy", &[]),
     ("broken", &[("argosy.dev/clusters", "env=prod region")]),
 ];
 
@@ -40,12 +42,20 @@ async fn answer(uri: &Uri) -> Response<Body> {
         "/apis/argosy.dev/v1alpha1/workloadclusters" => {
             let items = [
                 cluster("c1", "prod", "True", json!(["*"])),
-                cluster("c2", "dev", "True", json!(["team", "plain"])),
+                cluster("c2", "dev", "True", json!(["team", "plain", "by-policy"])),
                 cluster("c3", "prod", "False", json!(["*"])),
                 cluster("closed", "none", "True", json!([])),
             ];
             list("argosy.dev/v1alpha1", "WorkloadClusterList", &items)
         }
+        "/apis/argosy.dev/v1alpha1/placementpolicies" => list(
+            "argosy.dev/v1alpha1",
+            "PlacementPolicyList",
+            &[policy("team-b", "kubernetes.io/metadata.name=by-policy")],
+        ),
+        // As far as the server knows, KubeStellar is not installed, and there are no templates and no routed workflows.
+        path if path.starts_with("/apis/apiextensions.k8s.io/") => not_found(path),
+        path if path.starts_with("/apis/argoproj.io/") => list("argoproj.io/v1alpha1", "List", &[]),
         "/api/v1/namespaces/silent" => std::future::pending().await,
         path => {
             let name = path.trim_start_matches("/api/v1/namespaces/");
@@ -78,6 +88,15 @@ fn cluster(name: &str, env: &str, ready: &str, namespaces: Value) -> Value {
         "metadata": {"name": name, "uid": name, "resourceVersion": "1", "labels": {"env": env}},
         "spec": {"kubeconfigSecret": {"name": name}, "namespaces": namespaces},
         "status": {"conditions": [condition("Ready"), condition("ArgoReady")]},
+    })
+}
+
+fn policy(name: &str, namespaces: &str) -> Value {
+    json!({
+        "apiVersion": "argosy.dev/v1alpha1",
+        "kind": "PlacementPolicy",
+        "metadata": {"name": name, "uid": name, "resourceVersion": "1"},
+        "spec": {"namespaces": namespaces, "clusters": "env=dev", "strategy": "Ordered"},
     })
 }
 

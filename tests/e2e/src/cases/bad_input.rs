@@ -15,7 +15,7 @@ pub(super) fn cases() -> Vec<Case> {
         case!("an annotation that cannot be read refuses, with its column", unreadable_annotation),
         case!("a label that names no cluster refuses, with those that there are", unknown_cluster),
         case!("a cluster that does not consent refuses", no_consent),
-        case!("a rule that no cluster fits refuses, with the reason", nothing_fits),
+        case!("a rule that rejects what no cluster can take says why", nothing_fits),
         case!("a user's label outside the rule refuses", label_outside_the_rule),
         case!("a kubeconfig with exec is a condition that names Secret, key and field", broken_kubeconfig),
         case!("no WorkloadCluster may be called local", called_local),
@@ -60,9 +60,9 @@ async fn no_consent(world: World) -> Result<()> {
 }
 
 async fn nothing_fits(world: World) -> Result<()> {
-    world.namespace("nothing-fits", json!({"argosy.dev/clusters": "env=moon"})).await?;
-    refused(&world, "nothing-fits", json!({}), &["env=moon", "nothing-fits", "no WorkloadCluster has such labels"])
-        .await
+    let rule = json!({"argosy.dev/clusters": "env=moon", "argosy.dev/no-cluster": "Reject"});
+    world.namespace("nothing-fits", rule).await?;
+    refused(&world, "nothing-fits", json!({}), &["env=moon", "nothing-fits", "none has such labels", "cluster1"]).await
 }
 
 async fn label_outside_the_rule(world: World) -> Result<()> {
@@ -96,8 +96,9 @@ async fn broken_kubeconfig(world: World) -> Result<()> {
     })
     .await;
     // Not ready: nothing is placed there, and the others are as they were.
+    world.namespace("strict", json!({"argosy.dev/clusters": "*", "argosy.dev/no-cluster": "Reject"})).await?;
     let placed =
-        world.refusal("default", &labelled(sleeping("bad", 1), json!({"kubestellar.io/cluster": "broken"}))).await;
+        world.refusal("strict", &labelled(sleeping("bad", 1), json!({"kubestellar.io/cluster": "broken"}))).await;
     clusters.delete("broken", &DeleteParams::default()).await?;
     secrets.delete("broken", &DeleteParams::default()).await?;
     let message = message?;

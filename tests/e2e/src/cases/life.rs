@@ -126,7 +126,7 @@ async fn released(world: World) -> Result<()> {
 }
 
 async fn not_selected(world: World) -> Result<()> {
-    let rule = json!({"argosy.dev/clusters": "*", "argosy.dev/workflows": "tier=gold"});
+    let rule = json!({"argosy.dev/clusters": "name=cluster1", "argosy.dev/workflows": "tier=gold"});
     world.namespace("selective", rule).await?;
     let here = world.create("selective", &sleeping("here", 1)).await?;
     let there = world.create("selective", &labelled(sleeping("there", 1), json!({"tier": "gold"}))).await?;

@@ -3,6 +3,7 @@
 mod bad_input;
 mod life;
 mod outage;
+mod placement;
 mod steady;
 
 use anyhow::Result;
@@ -25,7 +26,7 @@ pub(crate) use case;
 
 /// Cases that leave Argosy alone and may run beside each other.
 pub fn peaceful() -> Vec<Case> {
-    [bad_input::cases(), life::cases(), steady::cases()].into_iter().flatten().collect()
+    [bad_input::cases(), life::cases(), placement::cases(), steady::cases()].into_iter().flatten().collect()
 }
 
 /// Cases that take Argosy's programs down: one at a time.

@@ -97,7 +97,9 @@ impl Outcome {
 /// The API server refuses.
 pub async fn prepare(testbed: &Testbed) -> Result<()> {
     let namespaces: Api<Namespace> = Api::all(testbed.control().client().await?);
-    for (name, annotations) in [(RULED, json!({"argosy.dev/clusters": "*"})), (PLAIN, json!({}))] {
+    for (name, annotations) in
+        [(RULED, json!({"argosy.dev/clusters": "*", "argosy.dev/strategy": "Ordered"})), (PLAIN, json!({}))]
+    {
         let namespace = json!({
             "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "annotations": annotations}
         });

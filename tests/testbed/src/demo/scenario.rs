@@ -29,7 +29,7 @@ pub struct Scenario {
     pub pods: usize,
 }
 
-/// The namespace with a rule, `argosy.dev/clusters: "*"`.
+/// The namespace with a rule: the first cluster by name that can take it.
 pub const RULED: &str = "demo";
 /// A namespace without one.
 pub const PLAIN: &str = "plain";

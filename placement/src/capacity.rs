@@ -1,0 +1,45 @@
+//! What a cluster has, read from the status of its WorkloadCluster.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Taint;
+
+use crate::resources::Resources;
+
+/// What a cluster has and what is taken of it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Capacity {
+    /// When it was counted, in seconds since 1970.
+    pub time: i64,
+    pub allocatable: Resources,
+    pub requested: Resources,
+    pub groups: Vec<Group>,
+    /// Node labels that `groups` do not tell.
+    pub omitted_labels: Vec<String>,
+}
+
+/// Nodes that are alike to the scheduler.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Group {
+    pub labels: BTreeMap<String, String>,
+    pub taints: Vec<Taint>,
+    /// What is free on the emptiest of them.
+    pub free: Vec<Resources>,
+}
+
+impl From<&argosy_api::Capacity> for Capacity {
+    fn from(capacity: &argosy_api::Capacity) -> Self {
+        let group = |group: &argosy_api::NodeGroup| Group {
+            labels: group.labels.clone(),
+            taints: group.taints.clone(),
+            free: group.free.iter().map(Resources::from).collect(),
+        };
+        Self {
+            time: capacity.time.0.as_second(),
+            allocatable: Resources::from(&capacity.allocatable),
+            requested: Resources::from(&capacity.requested),
+            groups: capacity.nodes.iter().map(group).collect(),
+            omitted_labels: capacity.omitted_labels.clone(),
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! What the books say about the cluster as a whole: the status that placement decides by.
+//!
+//! Pods on nodes that take none (cordoned, not ready) are left out as their nodes are, so that what is allocatable
+//! less what is requested is what is free.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use argosy_api::{Capacity, NodeGroup};
+use argosy_placement::print_quantity;
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+
+use super::groups::{self, Group, Room};
+use super::ledger::{Ledger, Taint};
+use super::sum::Sum;
+
+/// What comes first where nodes are compared.
+const FIRST: [&str; 2] = ["cpu", "memory"];
+
+/// Counts: a pure function of the books.
+pub fn capacity(ledger: &Ledger, time: Timestamp) -> Capacity {
+    let taking: Vec<_> = ledger.nodes().filter(|(node, _)| node.takes_pods).collect();
+    let (mut allocatable, mut requested) = (Sum::default(), ledger.pending().clone());
+    let mut names = BTreeSet::new();
+    for (node, used) in &taking {
+        allocatable.add(&node.allocatable);
+        used.iter().for_each(|used| requested.merge(used));
+        names.extend(node.allocatable.iter().map(|(name, _)| name));
+    }
+    let others = names.iter().copied().filter(|name| !FIRST.contains(name));
+    let names: Vec<&str> = FIRST.into_iter().filter(|name| names.contains(name)).chain(others).collect();
+    let rooms = taking.iter().map(|(node, used)| {
+        let free = |name: &&str| {
+            let used = used.map_or(0, |used| used.get(name));
+            // Static pods may ask for more than the node has.
+            node.allocatable.get(name).saturating_sub(used).max(0)
+        };
+        Room { labels: &node.labels, taints: &node.taints, free: names.iter().map(free).collect() }
+    });
+    let (groups, omitted) = groups::group(rooms.collect());
+    Capacity {
+        time: Time(time),
+        allocatable: quantities(allocatable.iter()),
+        requested: quantities(requested.iter()),
+        nodes: groups.into_iter().map(|group| told(group, &names)).collect(),
+        omitted_labels: omitted.into_iter().map(str::to_owned).collect(),
+    }
+}
+
+/// Whether two counts differ in anything but their time.
+pub fn differ(one: &Capacity, other: &Capacity) -> bool {
+    let Capacity { time: _, allocatable, requested, nodes, omitted_labels } = one;
+    (allocatable, requested, nodes, omitted_labels)
+        != (&other.allocatable, &other.requested, &other.nodes, &other.omitted_labels)
+}
+
+fn told(group: Group, names: &[&str]) -> NodeGroup {
+    NodeGroup {
+        count: u32::try_from(group.count).unwrap_or(u32::MAX),
+        labels: group.labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+        taints: group.taints.iter().map(taint).collect(),
+        free: group.free.into_iter().map(|free| quantities(names.iter().copied().zip(free))).collect(),
+    }
+}
+
+/// What is not there is not told of: nodes name every size of huge pages, which few have.
+fn quantities<'a>(amounts: impl Iterator<Item = (&'a str, i64)>) -> BTreeMap<String, Quantity> {
+    let some = amounts.filter(|(_, amount)| *amount != 0);
+    some.map(|(name, amount)| (name.to_owned(), Quantity(print_quantity(name, amount)))).collect()
+}
+
+fn taint(taint: &Taint) -> core::Taint {
+    let Taint { key, value, effect } = taint.clone();
+    core::Taint { key, value, effect, time_added: None }
+}

@@ -1,0 +1,163 @@
+//! The workflows that wait for a cluster.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use argosy_api::workflow::Workflow;
+use argosy_api::{Placement, names};
+use argosy_placement::demand::Spec;
+use kube::ResourceExt;
+use kube::runtime::watcher::Event;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::desk::Key;
+
+/// A waiting workflow as it is watched.
+pub(super) type WaitingView = Workflow<Box<RawValue>, StatusView>;
+
+/// What is looked at of its status.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(super) struct StatusView {
+    #[serde(default)]
+    message: Option<String>,
+}
+
+/// What the order among those who wait takes from the spec.
+#[derive(Default, Deserialize)]
+struct Priority {
+    #[serde(default)]
+    priority: Option<i64>,
+}
+
+/// A workflow that waits.
+#[derive(Clone, Debug)]
+pub(super) struct Item {
+    pub(super) uid: String,
+    pub(super) resource_version: String,
+    pub(super) labels: BTreeMap<String, String>,
+    /// The cluster that its user chose.
+    pub(super) own: Option<String>,
+    /// Whether its user wants it suspended wherever it runs.
+    pub(super) suspend: bool,
+    /// `spec.priority`: among those who wait, higher ones go first.
+    priority: i64,
+    /// Seconds since 1970.
+    created: i64,
+    /// Whether it has a status at all, and what its message says.
+    pub(super) message: Option<Option<String>>,
+    spec: Box<RawValue>,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    items: HashMap<Key, Item>,
+    listed: HashSet<Key>,
+}
+
+impl Item {
+    fn new(object: WaitingView) -> Self {
+        let stamp = object.annotations().get(names::PLACEMENT);
+        let stamp = stamp.and_then(|stamp| serde_json::from_str::<Placement>(stamp).ok()).unwrap_or_default();
+        let spec = object.spec.unwrap_or_else(|| RawValue::NULL.to_owned());
+        let Priority { priority } = serde_json::from_str(spec.get()).unwrap_or_default();
+        let metadata = object.metadata;
+        let annotations = metadata.annotations.unwrap_or_default();
+        Self {
+            uid: metadata.uid.unwrap_or_default(),
+            resource_version: metadata.resource_version.unwrap_or_default(),
+            labels: metadata.labels.unwrap_or_default(),
+            own: stamp.own,
+            suspend: annotations.get(names::SUSPEND).is_some_and(|suspend| suspend == "true"),
+            priority: priority.unwrap_or_default(),
+            created: metadata.creation_timestamp.map_or(0, |time| time.0.as_second()),
+            message: object.status.map(|status| status.message),
+            spec,
+        }
+    }
+
+    /// What a placement has to know of its spec.
+    pub(super) fn spec(&self) -> Spec {
+        serde_json::from_str(self.spec.get()).unwrap_or_default()
+    }
+}
+
+impl Waiting {
+    /// Takes in an event of the watch.
+    pub(super) fn apply(&mut self, event: Event<WaitingView>) {
+        match event {
+            Event::Init => self.listed.clear(),
+            Event::InitApply(object) => {
+                self.listed.insert(key(&object));
+                self.put(object);
+            }
+            Event::InitDone => {
+                let listed = std::mem::take(&mut self.listed);
+                self.items.retain(|key, _| listed.contains(key));
+            }
+            Event::Apply(object) => self.put(object),
+            Event::Delete(object) => drop(self.items.remove(&key(&object))),
+        }
+    }
+
+    /// One that is done or being deleted waits no longer.
+    fn put(&mut self, object: WaitingView) {
+        let key = key(&object);
+        let is_done = object.labels().get(names::ARGO_COMPLETED).is_some_and(|done| done == "true");
+        if is_done || object.metadata.deletion_timestamp.is_some() {
+            self.items.remove(&key);
+        } else {
+            self.items.insert(key, Item::new(object));
+        }
+    }
+
+    /// It waits no longer, or is another by now.
+    pub(super) fn remove(&mut self, key: &Key) {
+        self.items.remove(key);
+    }
+
+    /// Everyone who waits, in turn: by priority, then the oldest first.
+    pub(super) fn in_turn(&self) -> Vec<(Key, Item)> {
+        let mut items: Vec<_> = self.items.iter().map(|(key, item)| (key.clone(), item.clone())).collect();
+        items.sort_by_cached_key(|(key, item)| (Reverse(item.priority), item.created, key.clone()));
+        items
+    }
+}
+
+fn key(object: &WaitingView) -> Key {
+    Key { namespace: object.namespace().unwrap_or_default(), name: object.name_any() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(name: &str, priority: &str, created: &str) -> WaitingView {
+        let text = format!(
+            r#"{{"metadata":{{"namespace":"n","name":"{name}","resourceVersion":"1","creationTimestamp":"{created}"}},
+                "spec":{{"priority":{priority},"templates":[]}}}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn the_oldest_goes_first_within_its_priority() {
+        let mut waiting = Waiting::default();
+        for (name, priority, created) in [
+            ("young", "null", "2026-01-01T00:00:02Z"),
+            ("old", "0", "2026-01-01T00:00:01Z"),
+            ("urgent", "5", "2026-01-01T00:00:03Z"),
+            ("odd", "\"x\"", "2026-01-01T00:00:00Z"),
+            ("last", "-1", "2026-01-01T00:00:00Z"),
+        ] {
+            waiting.apply(Event::Apply(object(name, priority, created)));
+        }
+        let names: Vec<String> = waiting.in_turn().into_iter().map(|(key, _)| key.name).collect();
+        assert_eq!(names, ["urgent", "odd", "old", "young", "last"]);
+        waiting.apply(Event::Init);
+        waiting.apply(Event::InitApply(object("old", "0", "2026-01-01T00:00:01Z")));
+        waiting.apply(Event::InitDone);
+        assert_eq!(waiting.in_turn().len(), 1);
+    }
+}

@@ -51,6 +51,9 @@ pub const ORIGIN: &str = "argosy.dev/origin";
 /// Annotation on a copy: which attempt at delivering the original it belongs to.
 pub const ATTEMPT: &str = "argosy.dev/attempt";
 
+/// Annotation on a copy: its own name. What `argo resubmit` makes of a copy in the WEC inherits it, and is none of ours.
+pub const COPY: &str = "argosy.dev/copy";
+
 /// Finalizer on a copy, so that neither its TTL nor a delete in the WEC outruns the return of its final status.
 pub const STATUS_RETURN: &str = "argosy.dev/status-return";
 

@@ -305,9 +305,11 @@ impl Keeper {
             None => within(self.secrets.create(&params, &next)).await,
             Some(_) => within(self.secrets.replace(&self.secret.name, &params, &next)).await,
         };
+        // A create that finds nothing lacks its namespace, and would for ever.
+        let is_lost = |status| is_race(status) && (secret.is_some() || status != 404);
         match written {
             Ok(written) => Ok(Some(written)),
-            Err(error) if error.status().is_some_and(is_race) => Ok(None),
+            Err(error) if error.status().is_some_and(is_lost) => Ok(None),
             Err(source) => Err(KeeperError::WriteSecret { secret: self.secret.clone(), source }),
         }
     }

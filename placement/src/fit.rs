@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Taint, Toleration};
 
 use crate::capacity::{Capacity, Group};
 use crate::demand::{Demand, PodDemand};
-use crate::resources::print_quantity as quantity;
+use crate::resources::{print_quantity as quantity, rough_quantity};
 
 /// Whether each pod of the workflow fits on some node.
 ///
@@ -43,13 +43,14 @@ fn pod_fits(pod: &PodDemand, capacity: &Capacity) -> Result<(), String> {
     let most = |name: &str| free().map(|free| free.get(name)).max().unwrap_or_default();
     let missing = pod.requests.iter().find(|(name, asks)| *asks > most(name));
     Err(match missing {
+        Some(("pods", _)) => format!("no node has room for another pod, as template {template:?} needs"),
         Some((name, asks)) => format!(
             "no node has {} {name} free for template {template:?} (most: {})",
             quantity(name, asks),
-            quantity(name, most(name).max(0))
+            rough_quantity(name, most(name).max(0))
         ),
         None => {
-            let asks = pod.requests.iter().filter(|(_, asks)| *asks > 0);
+            let asks = pod.requests.iter().filter(|(name, asks)| *asks > 0 && *name != "pods");
             let asks: Vec<String> = asks.map(|(name, asks)| format!("{} {name}", quantity(name, asks))).collect();
             format!("no node has {} free at once for template {template:?}", asks.join(" and "))
         }
@@ -70,13 +71,14 @@ fn tolerates(pod: &PodDemand, taint: &Taint) -> bool {
 }
 
 fn tolerates_with(toleration: &Toleration, taint: &Taint) -> bool {
-    let text = |part: &Option<String>| part.clone().unwrap_or_default();
-    let (key, effect, operator) = (text(&toleration.key), text(&toleration.effect), text(&toleration.operator));
-    let right_effect = effect.is_empty() || effect == taint.effect;
-    let right_key = key.is_empty() || key == taint.key;
-    right_effect
-        && right_key
-        && match operator.as_str() {
+    // This is asked for each pod, node group and cluster: no text is copied.
+    fn text(part: &Option<String>) -> &str {
+        part.as_deref().unwrap_or_default()
+    }
+    let (key, effect) = (text(&toleration.key), text(&toleration.effect));
+    let is_meant = (effect.is_empty() || effect == taint.effect) && (key.is_empty() || key == taint.key);
+    is_meant
+        && match text(&toleration.operator) {
             "Exists" => true,
             "" | "Equal" => !key.is_empty() && text(&toleration.value) == text(&taint.value),
             _ => false,
@@ -132,7 +134,7 @@ mod tests {
     #[rstest]
     #[case::small(json!({"cpu": "1"}), json!({}), "[]", "")]
     #[case::much_memory(json!({"cpu": "500m", "memory": "8Gi"}), json!({}), "[]", "")]
-    #[case::both_at_once(json!({"cpu": "1", "memory": "2Gi"}), json!({}), "[]", "no node has 1 cpu and 2Gi memory and 1 pods free at once for template \"t\"")]
+    #[case::both_at_once(json!({"cpu": "1", "memory": "2Gi"}), json!({}), "[]", "no node has 1 cpu and 2Gi memory free at once for template \"t\"")]
     #[case::too_large(json!({"cpu": "4"}), json!({}), "[]", "no node has 4 cpu free for template \"t\" (most: 2)")]
     #[case::large_behind_a_taint(json!({"cpu": "4"}), json!({}), ML, "")]
     #[case::labels(json!({"nvidia.com/gpu": "1"}), json!({"gpu": "a100"}), ML, "")]
@@ -142,7 +144,7 @@ mod tests {
     #[case::any_effect(json!({}), json!({"gpu": "a100"}), r#"[{"key": "dedicated", "operator": "Exists"}]"#, "")]
     #[case::everything_tolerated(json!({}), json!({"gpu": "a100"}), r#"[{"operator": "Exists"}]"#, "")]
     #[case::no_such_labels(json!({}), json!({"gpu": "h100", "zone": "a"}), "[]", "no node has the labels gpu=h100,zone=a that template \"t\" asks for")]
-    #[case::no_pod_more(json!({}), json!({"zone": "a"}), "[]", "no node has 1 pods free for template \"t\" (most: 0)")]
+    #[case::no_pod_more(json!({}), json!({"zone": "a"}), "[]", "no node has room for another pod, as template \"t\" needs")]
     #[case::unknown_labels_may_be_there(json!({"cpu": "2"}), json!({"kubernetes.io/hostname": "n1"}), "[]", "")]
     #[case::no_such_device(json!({"amd.com/gpu": "1"}), json!({}), ML, "no node has 1 amd.com/gpu free for template \"t\" (most: 0)")]
     fn a_pod_needs_a_node(

@@ -24,4 +24,4 @@ pub use rules::{Found, Namespace, Policy, find, in_order, is_ruled};
 pub use score::Placed;
 pub use selector::{ParseError, Selector};
 pub use serde_json_path::JsonPath;
-pub use stamp::{encode, placement};
+pub use stamp::{encode, own_cluster, placement, read as read_stamp};

@@ -32,6 +32,11 @@ impl Resources {
         self.0.iter().map(|(name, amount)| (name.as_str(), *amount))
     }
 
+    /// How many are named.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Whether nothing is named.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -211,17 +216,32 @@ impl Decimal {
     }
 }
 
+/// Units of bytes, the largest first.
+const BYTES: [(&str, i64); 6] =
+    [("Ei", 1 << 60), ("Pi", 1 << 50), ("Ti", 1 << 40), ("Gi", 1 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10)];
+
+fn is_of_bytes(name: &str) -> bool {
+    ["memory", "storage", "hugepages"].iter().any(|of_bytes| name.contains(of_bytes))
+}
+
 /// The shortest exact form; [`parse_quantity`] reads it back.
 pub fn print_quantity(name: &str, amount: i64) -> String {
     if name == CPU {
         return if amount % 1000 == 0 { (amount / 1000).to_string() } else { format!("{amount}m") };
     }
-    let bytes = ["memory", "storage", "hugepages"].iter().any(|of_bytes| name.contains(of_bytes));
-    let suffixes =
-        [("Ei", 1 << 60), ("Pi", 1 << 50), ("Ti", 1 << 40), ("Gi", 1 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10)];
-    match suffixes.iter().find(|(_, unit)| bytes && amount != 0 && amount % unit == 0) {
-        Some((suffix, unit)) => format!("{}{suffix}", amount / unit),
-        None => amount.to_string(),
+    match BYTES.iter().find(|(_, unit)| amount != 0 && amount % unit == 0) {
+        Some((suffix, unit)) if is_of_bytes(name) => format!("{}{suffix}", amount / unit),
+        _ => amount.to_string(),
+    }
+}
+
+/// A form for people: of many bytes only the first three to six digits, rounded down.
+pub(crate) fn rough_quantity(name: &str, amount: i64) -> String {
+    const EXACT: usize = 7;
+    let exact = print_quantity(name, amount);
+    match BYTES.iter().find(|(_, unit)| amount / unit >= 100) {
+        Some((suffix, unit)) if is_of_bytes(name) && exact.len() > EXACT => format!("{}{suffix}", amount / unit),
+        _ => exact,
     }
 }
 
@@ -281,6 +301,17 @@ mod tests {
     #[case("nvidia.com/gpu", 0, "0")]
     fn prints_quantities(#[case] name: &str, #[case] amount: i64, #[case] expected: &str) {
         assert_eq!(print_quantity(name, amount), expected);
+    }
+
+    #[rstest]
+    #[case("cpu", 15_890, "15890m")]
+    #[case("memory", 64 << 30, "64Gi")]
+    #[case("memory", 16_266_432_512, "15512Mi")]
+    #[case("memory", 334_567_890_432, "311Gi")]
+    #[case("memory", 101, "101")]
+    #[case("example.com/pieces", 16_266_432_512, "16266432512")]
+    fn prints_large_amounts_for_people(#[case] name: &str, #[case] amount: i64, #[case] expected: &str) {
+        assert_eq!(rough_quantity(name, amount), expected);
     }
 
     fn resources(of: &[(&str, i64)]) -> Resources {

@@ -51,6 +51,8 @@ impl ClientArgs {
 pub fn configure(config: &mut Config) {
     config.default_retry = false;
     config.connect_timeout = Some(Duration::from_secs(5));
+    // Longer than any watch is silent; what is silent for longer is a connection that nobody is at the end of.
+    config.read_timeout = Some(Duration::from_secs(310));
 }
 
 /// A request that failed, or did not end in time.

@@ -17,6 +17,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::announce::Announcer;
+use crate::credentials::{self, Credentials};
 use crate::health::{self, Seen, Trouble};
 use crate::inventory::Inventory;
 use crate::kubeconfig;
@@ -48,11 +49,11 @@ pub struct Shared {
     pub announcer: Announcer,
 }
 
-/// A WorkloadCluster, and how often its Secret has changed while its task ran.
+/// A WorkloadCluster, and the resourceVersion of its Secret, if that is there.
 #[derive(Clone)]
 pub struct Current {
     pub cluster: Arc<WorkloadCluster>,
-    pub secret_changes: u64,
+    pub secret: Option<String>,
 }
 
 /// Why a cluster's session ended.
@@ -90,6 +91,7 @@ impl ClusterTask {
                 () = shutdown.cancelled() => {}
             }
             self.metrics.held.set(0);
+            self.metrics.ready.set(0);
             lease.release().await;
         }
     }
@@ -131,13 +133,21 @@ impl ClusterTask {
         let (shared, lease, metrics) = (self.shared.clone(), Arc::clone(lease), self.metrics.clone());
         let work = Arc::new(Work::new(shared, here, wec.clone(), create_namespaces, lease, metrics));
         let inventory = Inventory::new(Arc::clone(&work));
+        let credentials = Credentials {
+            control: &self.shared.control,
+            namespace: &self.shared.namespace,
+            reference: &cluster.spec.kubeconfig_secret,
+            wec: &wec,
+            lease: &work.lease,
+        };
         tokio::select! {
             () = follow(originals, |event| work.original_event(event)) => End::Back,
             () = follow(copies, |event| work.copy_event(event)) => End::Back,
             () = Arc::clone(&work).run() => End::Back,
             () = sweep(&work) => End::Back,
             () = inventory.run() => End::Back,
-            end = self.probe(cluster, &wec, &inventory, readiness) => end,
+            () = credentials.keep() => End::Back,
+            end = self.probe(cluster, &wec, (&work.here, &inventory), readiness) => end,
             () = changed(self.current.clone(), current) => End::Changed,
         }
     }
@@ -161,26 +171,28 @@ impl ClusterTask {
         let wec = kubeconfig::client(&secret, reference)
             .await
             .map_err(|error| Trouble { reason: "KubeconfigInvalid", message: format!("{named}: {error}") })?;
-        let (seen, _) = self.look(cluster, &wec, None, readiness).await?;
+        let looked = self.look(cluster, &wec, None, readiness).await;
+        let (seen, _) = looked.map_err(|trouble| credentials::explain(trouble, &self.name, &secret, &reference.key))?;
         Ok((wec, seen))
     }
 
     /// Looks at the WEC until it is clear whether it is ready, and reports it if it is. Tells whether that took only
-    /// one look.
+    /// one look. In a session it must be the cluster that the session is with.
     async fn look(
         &self,
         cluster: &WorkloadCluster,
         wec: &Client,
-        inventory: Option<&Inventory>,
+        session: Option<(&Here, &Inventory)>,
         readiness: &mut Readiness,
     ) -> Result<(Seen, bool), Trouble> {
+        let pinned = session.map(|(here, _)| here.cluster_uid.as_str()).or(health::pinned(cluster));
         let mut is_first = true;
         loop {
-            let look = health::look(wec).await.and_then(|seen| health::check_pin(cluster, seen));
+            let look = health::look(wec).await.and_then(|seen| health::check_pin(pinned, seen));
             match readiness.judge(look) {
                 Verdict::Ready(mut seen) => {
                     self.metrics.ready.set(1);
-                    seen.capacity = inventory.and_then(Inventory::state);
+                    seen.capacity = session.and_then(|(_, inventory)| inventory.state());
                     self.report(cluster, Ok(seen.clone())).await;
                     return Ok((seen, is_first));
                 }
@@ -206,12 +218,12 @@ impl ClusterTask {
         &self,
         cluster: &WorkloadCluster,
         wec: &Client,
-        inventory: &Inventory,
+        session: (&Here, &Inventory),
         readiness: &mut Readiness,
     ) -> End {
         loop {
             sleep(PROBE).await;
-            match self.look(cluster, wec, Some(inventory), readiness).await {
+            match self.look(cluster, wec, Some(session), readiness).await {
                 Ok((_, true)) => {}
                 Ok((_, false)) => return End::Back,
                 Err(trouble) => return End::Trouble(trouble),
@@ -246,7 +258,7 @@ async fn sweep(work: &Work) {
 async fn changed(mut now: watch::Receiver<Current>, before: &Current) {
     let way = |current: &Current| {
         let spec = &current.cluster.spec;
-        (spec.kubeconfig_secret.clone(), spec.create_namespaces, current.secret_changes)
+        (spec.kubeconfig_secret.clone(), spec.create_namespaces, current.secret.clone())
     };
     let before = way(before);
     if now.wait_for(|now| way(now) != before).await.is_err() {

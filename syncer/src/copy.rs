@@ -22,6 +22,8 @@ pub fn copy_of(original: &WholeWorkflow, removed: &[JsonPath], control_id: &str,
     let metadata = &original.metadata;
     let mut labels = metadata.labels.clone().unwrap_or_default();
     labels.retain(|key, _| !NOT_DELIVERED.contains(&key.as_str()));
+    // By these the copy is watched, whatever the rule takes out.
+    labels.insert(names::CLUSTER.to_owned(), delivery.cluster.clone());
     labels.insert(names::CONTROL.to_owned(), control_id.to_owned());
     labels.insert(names::ORIGIN.to_owned(), metadata.uid.clone().unwrap_or_default());
 
@@ -29,6 +31,7 @@ pub fn copy_of(original: &WholeWorkflow, removed: &[JsonPath], control_id: &str,
     let suspended = annotations.get(names::SUSPEND).is_some_and(|wish| wish == "true");
     annotations.retain(|key, _| !key.starts_with(names::PREFIX));
     annotations.insert(names::ATTEMPT.to_owned(), delivery.attempt.to_string());
+    annotations.insert(names::COPY.to_owned(), metadata.name.clone().unwrap_or_default());
 
     let mut spec = original.spec.clone().unwrap_or_default();
     if suspended {
@@ -134,7 +137,7 @@ mod tests {
                         "app": "x", "kubestellar.io/cluster": "c1", "workflows.argoproj.io/creator": "me",
                         "argosy.dev/control": "control-id", "argosy.dev/origin": "u"
                     },
-                    "annotations": {"note": "n", "argosy.dev/attempt": "2"}
+                    "annotations": {"note": "n", "argosy.dev/copy": "a", "argosy.dev/attempt": "2"}
                 },
                 "spec": {"entrypoint": "e", "arguments": {}}
             })
@@ -151,5 +154,26 @@ mod tests {
     fn a_status_with_nodes_was_given_at_creation_and_goes_along() {
         let memoized = json!({"metadata": {}, "spec": {}, "status": {"nodes": {"a": {"phase": "Succeeded"}}}});
         assert_eq!(copied(memoized)["status"], json!({"nodes": {"a": {"phase": "Succeeded"}}}));
+    }
+
+    #[test]
+    fn what_the_rule_takes_out_is_not_in_the_copy_but_it_stays_what_it_is() {
+        let original: WholeWorkflow = serde_json::from_value(json!({
+            "metadata": {"name": "a", "namespace": "team", "uid": "u", "labels": {"keep": "1", "drop/it": "2"}},
+            "spec": {"entrypoint": "e", "suspend": true, "list": [{"x": 1}, {"x": 2}, {"y": 3}]},
+        }))
+        .unwrap();
+        let removed =
+            ["$.metadata.labels['drop/it']", "$.metadata.name", "$.spec.list[?@.x]", "$.spec.nothing", "$.status"];
+        let removed: Vec<JsonPath> = removed.iter().map(|path| JsonPath::parse(path).unwrap()).collect();
+        let delivery = Delivery { attempt: 1, cluster: "c1".into(), cluster_uid: "k".into(), copy: None };
+        let copy = serde_json::to_value(copy_of(&original, &removed, "control-id", &delivery)).unwrap();
+        assert_eq!(copy["spec"], json!({"entrypoint": "e", "list": [{"y": 3}]}));
+        assert_eq!((&copy["metadata"]["name"], &copy["metadata"]["namespace"]), (&json!("a"), &json!("team")));
+        let labels: Vec<&String> = copy["metadata"]["labels"].as_object().unwrap().keys().collect();
+        assert_eq!(labels, ["argosy.dev/control", "argosy.dev/origin", "keep", "kubestellar.io/cluster"]);
+        let all = [JsonPath::parse("$.metadata.labels").unwrap()];
+        let copy = copy_of(&original, &all, "control-id", &delivery);
+        assert_eq!(copy.metadata.labels.unwrap()["kubestellar.io/cluster"], "c1");
     }
 }

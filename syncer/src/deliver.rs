@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use argosy_api::workflow::SyncView;
-use argosy_api::{Delivery, Placement, RuleSource, names, workflow};
-use argosy_placement::JsonPath;
+use argosy_api::{Delivery, Placement, names, workflow};
+use argosy_placement::{JsonPath, own_cluster, read_stamp};
 use argosy_runtime::client::{DEADLINE, RequestError, within};
 use argosy_runtime::known::Asked;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
@@ -23,7 +23,13 @@ impl Work {
     /// instead of starting over.
     pub(crate) async fn record(&self, key: &Key, original: &Original, delivery: &Delivery) -> Result<(), StepError> {
         let annotation = add(&["metadata", "annotations", names::DELIVERY], json!(to_text(delivery)));
-        self.write_original(key, original, vec![annotation]).await
+        match self.write_original(key, original, vec![annotation]).await {
+            // Annotations have a limit, and the user's own have used it up.
+            Err(StepError::WriteOriginal { source }) if source.status() == Some(422) => {
+                self.fail(key, original, &format!("its delivery cannot be recorded: {}", source.message())).await
+            }
+            recorded => recorded,
+        }
     }
 
     /// Creates the copy, if rule and consent still allow it.
@@ -33,6 +39,9 @@ impl Work {
         let Some(whole) = whole.filter(|whole| whole.uid().as_ref() == Some(&original.uid)) else {
             return Err(StepError::Outdated);
         };
+        if let Some(why) = not_routed(&whole) {
+            return self.wait(key, original, format!("not delivered to {}: {why}", self.here.cluster)).await;
+        }
         let removed = match self.permitted(key, &whole).await? {
             Ok(removed) => removed,
             Err(why) => {
@@ -40,6 +49,7 @@ impl Work {
             }
         };
         let copy = copy_of(&whole, &removed, &self.shared.control_id, delivery);
+        self.check_lease()?;
         match self.create(key, &copy).await {
             Ok(created) => {
                 tracing::info!(workflow = %key, attempt = delivery.attempt, "delivered");
@@ -71,10 +81,14 @@ impl Work {
                 argosy_placement::Namespace::new(&key.namespace, object.labels(), object.annotations()).into()
             }
         };
-        // Only a user's own label says something about the workflow; a rule's is where it was sent.
-        let is_own = placement_of(whole).is_none_or(|stamp| stamp.rule == RuleSource::Label);
-        let own_cluster = is_own.then_some(self.here.cluster.as_str());
-        let asked = Asked { namespace: &key.namespace, labels: whole.labels(), own_cluster, chosen: None };
+        let label = whole.labels().get(names::CLUSTER).map(String::as_str);
+        let own_cluster = own_cluster(label, placement_of(whole).as_ref());
+        let asked = Asked {
+            namespace: &key.namespace,
+            labels: whole.labels(),
+            own_cluster: own_cluster.as_deref(),
+            chosen: None,
+        };
         Ok(self.shared.known.permitted(asked, &namespace, &self.here.cluster))
     }
 
@@ -134,7 +148,8 @@ impl Work {
             Some(403 | 404) => {
                 self.wait(key, original, format!("cluster {cluster} does not take it: {}", error.message())).await
             }
-            _ => Err(StepError::WriteCopy { source: error }),
+            Some(_) => self.wait(key, original, format!("cluster {cluster} answers: {}", error.message())).await,
+            None => Err(StepError::WriteCopy { source: error }),
         }
     }
 
@@ -147,7 +162,11 @@ impl Work {
             return Err(StepError::Outdated);
         };
         if present.labels().get(names::CONTROL) == Some(&self.shared.control_id) {
-            self.copies.written(present);
+            if present.labels().get(names::ORIGIN) == Some(&original.uid) {
+                self.mark(key, &present).await?;
+            } else {
+                self.copies.written(present);
+            }
             return Err(StepError::Outdated);
         }
         let message = format!(
@@ -164,8 +183,19 @@ impl Work {
     }
 }
 
+/// What keeps a workflow with the label from being one that Argosy has routed.
+fn not_routed(whole: &WholeWorkflow) -> Option<&'static str> {
+    let suspended = whole.spec.as_ref().and_then(|spec| spec.get("suspend")).is_some_and(|suspend| suspend == true);
+    if !suspended {
+        return Some("it is not suspended here, so it would run twice; was it created before Argosy was installed?");
+    }
+    placement_of(whole).is_none().then_some(
+        "it has no readable annotation argosy.dev/placement, so Argosy's webhook has not routed it; create it anew",
+    )
+}
+
 fn placement_of(whole: &WholeWorkflow) -> Option<Placement> {
-    whole.annotations().get(names::PLACEMENT).and_then(|stamp| serde_json::from_str(stamp).ok())
+    whole.annotations().get(names::PLACEMENT).and_then(|stamp| read_stamp(stamp))
 }
 
 fn is_missing_namespace(error: &RequestError) -> bool {

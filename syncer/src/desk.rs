@@ -57,6 +57,8 @@ pub struct Copy {
     pub attempt: u32,
     /// Whether our finalizer is on it.
     pub held: bool,
+    /// Whether it was made from another workflow in the WEC, and only inherited that it is a copy.
+    pub inherited: bool,
     pub shutdown: Option<String>,
     pub status: Option<Arc<RawValue>>,
 }
@@ -93,6 +95,7 @@ impl Copy {
             origin: object.labels().get(names::ORIGIN).cloned().unwrap_or_default(),
             attempt: object.annotations().get(names::ATTEMPT).and_then(|n| n.parse().ok()).unwrap_or_default(),
             held: object.finalizers().iter().any(|finalizer| finalizer == names::STATUS_RETURN),
+            inherited: object.annotations().get(names::COPY).is_none_or(|copy| *copy != object.name_any()),
             completed: is_completed(&object),
             argo_labels: argo_labels(&object),
             deleting: object.metadata.deletion_timestamp.is_some(),
@@ -116,6 +119,14 @@ fn argo_labels(object: &SyncView) -> [Option<String>; 2] {
     ARGO_LABELS.map(|label| object.labels().get(label).cloned())
 }
 
+/// Versions of one API server compare as numbers; what cannot be read is taken as new.
+fn version(object: &SyncView) -> u64 {
+    object.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(u64::MAX)
+}
+
+/// So many deleted objects are remembered; the answer to a write is late by moments only.
+const REMEMBERED: usize = 4096;
+
 /// One side of the desk: objects of a watch by key.
 #[derive(Debug)]
 pub struct Side<T> {
@@ -126,14 +137,22 @@ pub struct Side<T> {
 #[derive(Debug)]
 struct State<T> {
     items: HashMap<Key, (u64, T)>,
+    /// Versions at which objects went, until the answers to writes from before have come in.
+    gone: HashMap<Key, u64>,
     /// Keys seen in the list that is under way.
     listed: HashSet<Key>,
     synced: bool,
 }
 
+impl<T> Default for State<T> {
+    fn default() -> Self {
+        Self { items: HashMap::new(), gone: HashMap::new(), listed: HashSet::new(), synced: false }
+    }
+}
+
 impl<T: Clone> Side<T> {
     pub fn new(new: fn(SyncView) -> T) -> Self {
-        Self { state: Mutex::new(State { items: HashMap::new(), listed: HashSet::new(), synced: false }), new }
+        Self { state: Mutex::new(State::default()), new }
     }
 
     /// Takes in an event of the watch. Returns the keys that may need work.
@@ -159,6 +178,10 @@ impl<T: Clone> Side<T> {
             Event::Delete(object) => {
                 let key = Key::of(&object);
                 state.items.remove(&key);
+                if state.gone.len() >= REMEMBERED {
+                    state.gone.clear();
+                }
+                state.gone.insert(key.clone(), version(&object));
                 vec![key]
             }
         }
@@ -176,9 +199,9 @@ impl<T: Clone> Side<T> {
 
     fn put(&self, state: &mut State<T>, object: SyncView) -> Key {
         let key = Key::of(&object);
-        // Versions of one API server compare as numbers; what cannot be read is taken as new.
-        let version = object.metadata.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(u64::MAX);
-        if state.items.get(&key).is_none_or(|(known, _)| *known <= version) {
+        let version = version(&object);
+        let went_later = state.gone.get(&key).is_some_and(|gone| *gone >= version);
+        if !went_later && state.items.get(&key).is_none_or(|(known, _)| *known <= version) {
             state.items.insert(key.clone(), (version, (self.new)(object)));
         }
         key
@@ -218,7 +241,7 @@ mod tests {
         serde_json::from_str(&text).unwrap()
     }
 
-    fn version(side: &Side<Original>, name: &str) -> Option<String> {
+    fn shown(side: &Side<Original>, name: &str) -> Option<String> {
         side.get(&Key { namespace: "n".into(), name: name.into() }).map(|original| original.resource_version)
     }
 
@@ -228,9 +251,20 @@ mod tests {
         side.apply(Event::Apply(object("a", "9")));
         side.written(object("a", "11"));
         side.apply(Event::Apply(object("a", "10")));
-        assert_eq!(version(&side, "a").as_deref(), Some("11"));
+        assert_eq!(shown(&side, "a").as_deref(), Some("11"));
         side.apply(Event::Apply(object("a", "100")));
-        assert_eq!(version(&side, "a").as_deref(), Some("100"));
+        assert_eq!(shown(&side, "a").as_deref(), Some("100"));
+    }
+
+    #[test]
+    fn the_answer_to_a_write_does_not_bring_back_what_is_gone() {
+        let side = Side::new(Original::new);
+        side.apply(Event::Apply(object("a", "9")));
+        side.apply(Event::Delete(object("a", "12")));
+        side.written(object("a", "11"));
+        assert_eq!(shown(&side, "a"), None);
+        side.apply(Event::Apply(object("a", "13")));
+        assert_eq!(shown(&side, "a").as_deref(), Some("13"));
     }
 
     #[test]
@@ -244,6 +278,6 @@ mod tests {
         side.apply(Event::Init);
         side.apply(Event::InitApply(object("b", "2")));
         assert_eq!(side.apply(Event::InitDone), [Key { namespace: "n".into(), name: "a".into() }]);
-        assert_eq!((version(&side, "a"), version(&side, "b").as_deref()), (None, Some("2")));
+        assert_eq!((shown(&side, "a"), shown(&side, "b").as_deref()), (None, Some("2")));
     }
 }

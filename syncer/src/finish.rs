@@ -78,11 +78,25 @@ impl Work {
     pub(crate) async fn lost(&self, key: &Key, original: &Original, delivery: &Delivery) -> Result<(), StepError> {
         let live = within(self.copies_in(&key.namespace).get_opt(&key.name)).await;
         let live = live.map_err(|source| StepError::ReadCopy { source })?;
-        if live.is_some_and(|live| live.uid() == delivery.copy) {
+        if let Some(live) = live.filter(|live| live.uid() == delivery.copy) {
+            self.mark(key, &live).await?;
             return Err(StepError::Outdated);
         }
         let message = format!("the workflow was deleted in cluster {} before it ended", self.here.cluster);
         self.fail(key, original, &message).await
+    }
+
+    /// Gives a copy the labels back by which it is watched, where somebody took or changed them.
+    pub(crate) async fn mark(&self, key: &Key, live: &SyncView) -> Result<(), StepError> {
+        let labels = [(names::CLUSTER, &self.here.cluster), (names::CONTROL, &self.shared.control_id)];
+        let wrong = labels.into_iter().filter(|(label, value)| live.labels().get(*label) != Some(value));
+        let operations: Vec<_> =
+            wrong.map(|(label, value)| add(&["metadata", "labels", label], json!(value))).collect();
+        if operations.is_empty() {
+            return Ok(());
+        }
+        tracing::warn!(workflow = %key, "the copy had lost the labels by which it is watched");
+        self.write_copy(key, &Copy::new(live.clone()), operations).await
     }
 
     async fn write_copy(&self, key: &Key, copy: &Copy, operations: Vec<PatchOperation>) -> Result<(), StepError> {

@@ -14,6 +14,8 @@ use serde_json::json;
 pub const CAPACITY_KNOWN: &str = "CapacityKnown";
 /// The reason of a [`Trouble`] that may well pass by itself.
 pub const UNREACHABLE: &str = "Unreachable";
+/// The reason of a [`Trouble`] with credentials.
+pub const UNAUTHORIZED: &str = "Unauthorized";
 /// How often a report that met another writer is tried.
 const TRIES: u32 = 4;
 
@@ -39,7 +41,7 @@ pub struct Seen {
 impl Trouble {
     fn unreachable(what: &str, error: &RequestError) -> Self {
         let (reason, hint) = match error.status() {
-            Some(401) => ("Unauthorized", ": are its credentials still good?"),
+            Some(401) => (UNAUTHORIZED, ": are its credentials still good?"),
             Some(403) => ("Forbidden", ": is argosy-member installed there?"),
             _ => (UNREACHABLE, ""),
         };
@@ -122,11 +124,15 @@ pub fn status_after(
     status
 }
 
+/// The UID of the cluster that a WorkloadCluster has led to so far.
+pub fn pinned(cluster: &WorkloadCluster) -> Option<&str> {
+    cluster.status.as_ref().and_then(|status| status.cluster_uid.as_deref())
+}
+
 /// A kubeconfig that leads to another cluster than before must not be followed: the copies are not there.
-pub fn check_pin(cluster: &WorkloadCluster, seen: Seen) -> Result<Seen, Trouble> {
-    let pinned = cluster.status.as_ref().and_then(|status| status.cluster_uid.as_ref());
+pub fn check_pin(pinned: Option<&str>, seen: Seen) -> Result<Seen, Trouble> {
     match pinned {
-        Some(pinned) if *pinned != seen.cluster_uid => Err(Trouble {
+        Some(pinned) if pinned != seen.cluster_uid => Err(Trouble {
             reason: "OtherCluster",
             message: format!(
                 "the kubeconfig leads to another cluster than before (kube-system UID {}, before {pinned}): \
@@ -231,8 +237,8 @@ mod tests {
         let mut cluster =
             WorkloadCluster::new("c", serde_json::from_str(r#"{"kubeconfigSecret":{"name":"s"}}"#).unwrap());
         let look = || Seen { cluster_uid: "u2".into(), version: "v".into(), argo: Ok(()), capacity: None };
-        assert!(check_pin(&cluster, look()).is_ok());
+        assert!(check_pin(pinned(&cluster), look()).is_ok());
         cluster.status = Some(WorkloadClusterStatus { cluster_uid: Some("u1".into()), ..Default::default() });
-        assert_eq!(check_pin(&cluster, look()).unwrap_err().reason, "OtherCluster");
+        assert_eq!(check_pin(pinned(&cluster), look()).unwrap_err().reason, "OtherCluster");
     }
 }

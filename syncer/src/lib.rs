@@ -6,6 +6,7 @@ mod announce;
 mod args;
 mod cluster;
 mod copy;
+mod credentials;
 mod deliver;
 mod desk;
 mod finish;
@@ -49,7 +50,7 @@ pub async fn run(args: Args) -> Result<()> {
     let metrics = Metrics::default();
     let mut registry = prometheus_client::registry::Registry::default();
     metrics.register(&mut registry);
-    let (known, keep_known) = Known::watch(control.clone(), shutdown.clone());
+    let (known, keep_known) = Known::watch(control.clone(), 0, shutdown.clone());
     let readiness = Arc::clone(&known);
     let is_ready = move || {
         if readiness.is_synced() { Ok(()) } else { Err("namespaces, policies and WorkloadClusters are not listed yet") }
@@ -61,7 +62,10 @@ pub async fn run(args: Args) -> Result<()> {
             Some(id) => id,
             None => kube_system_uid(&control).await.context("cannot read the control cluster's identity")?,
         };
-        known.synced().await;
+        tokio::select! {
+            () = known.synced() => {}
+            () = shutdown.cancelled() => return Ok(()),
+        }
         tracing::info!(control_id, identity, "syncer starts");
         let announcer = Announcer::new(control.clone(), &identity);
         let shared = Shared { control, namespace, identity, control_id, known, announcer };

@@ -26,8 +26,12 @@ impl Work {
         let written = patched(&self.shared.control, key, &original.resource_version, operations).await;
         self.metrics.original_writes.inc();
         let written = written.map_err(|source| match source.status() {
-            // Somebody wrote in between, or it is gone: the watch brings what is new.
-            Some(404 | 409) => StepError::Outdated,
+            // Somebody wrote in between: the watch brings what is new.
+            Some(409) => StepError::Outdated,
+            Some(404) => {
+                self.originals.forget(key);
+                StepError::Outdated
+            }
             _ => StepError::WriteOriginal { source },
         })?;
         self.originals.written(written);
@@ -45,6 +49,15 @@ impl Work {
         }
         let operations = vec![add(&["status", "phase"], json!("Pending")), add(&["status", "message"], json!(message))];
         self.write_original(key, original, operations).await
+    }
+
+    /// Says something about a workflow that was delivered, beside the state that it was last known to have.
+    pub(crate) async fn tell(&self, key: &Key, original: &Original, message: &str) -> Result<(), StepError> {
+        tracing::warn!(workflow = %key, message, "the state of its copy is not known");
+        if original.status.is_none() {
+            return self.say(key, original, message).await;
+        }
+        self.write_original(key, original, vec![add(&["status", "message"], json!(message))]).await
     }
 
     /// Ends an original as Argo's controller ends a workflow: phase, message, times and labels in one write. A missing

@@ -38,6 +38,8 @@ pub enum Step {
     Lost(Delivery),
     /// The original cannot be run: end it with this message.
     Fail(String),
+    /// It cannot be told how the copy is: say so on the original, whose state stays as it was last known.
+    Tell(String),
     /// The copy's status cannot be read.
     Unreadable(String),
 }
@@ -54,24 +56,32 @@ impl Step {
             Self::Remove => "remove",
             Self::Lost(_) => "lost",
             Self::Fail(_) => "fail",
+            Self::Tell(_) => "tell",
             Self::Unreadable(_) => "unreadable",
         }
     }
 }
 
 /// Decides the next step. Both sides have been listed before this is asked: what is `None` is not there as far as
-/// the watches know.
-pub fn plan(original: Option<&Original>, copy: Option<&Copy>, here: &Here) -> Step {
+/// the watches know. `returned` says that this state of the copy was written to the original already: what differs all the
+/// same is what the control cluster's API server makes of it.
+pub fn plan(original: Option<&Original>, copy: Option<&Copy>, here: &Here, returned: bool) -> Step {
+    let copy = copy.filter(|copy| !copy.inherited);
     match (original.filter(|original| !original.deleting), copy) {
         (None, None) => Step::Rest,
-        (None, Some(_)) => Step::Remove,
+        (None, Some(copy)) => remove(copy),
         // A namesake of ours whose original has made way for this one.
-        (Some(original), Some(copy)) if copy.origin != original.uid => Step::Remove,
-        (Some(original), copy) => next(original, copy, here),
+        (Some(original), Some(copy)) if copy.origin != original.uid => remove(copy),
+        (Some(original), copy) => next(original, copy, here, returned),
     }
 }
 
-fn next(original: &Original, copy: Option<&Copy>, here: &Here) -> Step {
+/// One that is deleted and released goes when others let go of it, too.
+fn remove(copy: &Copy) -> Step {
+    if copy.deleting && !copy.held { Step::Rest } else { Step::Remove }
+}
+
+fn next(original: &Original, copy: Option<&Copy>, here: &Here, returned: bool) -> Step {
     let delivery = match &original.delivery {
         None if original.completed => return Step::Rest,
         None => return Step::Record(first_attempt(here)),
@@ -85,16 +95,20 @@ fn next(original: &Original, copy: Option<&Copy>, here: &Here) -> Step {
         Some(Ok(delivery)) => delivery,
     };
     if delivery.cluster_uid != here.cluster_uid && !original.completed {
-        return Step::Fail(format!(
-            "it was delivered to another cluster that was called {:?} then (kube-system UID {}, now {})",
+        let message = format!(
+            "it was delivered to another cluster that was called {:?} then (kube-system UID {}, now {}); its state is not \
+             known until the WorkloadCluster leads there again",
             delivery.cluster, delivery.cluster_uid, here.cluster_uid
-        ));
+        );
+        let is_told =
+            original.status.as_ref().is_some_and(|status| status.shows("message", &Value::String(message.clone())));
+        return if is_told { Step::Rest } else { Step::Tell(message) };
     }
     match copy {
         None if original.completed => Step::Rest,
         None if delivery.copy.is_some() => Step::Lost(delivery.clone()),
         None => Step::Deliver(delivery.clone()),
-        Some(copy) if copy.attempt != delivery.attempt => Step::Remove,
+        Some(copy) if copy.attempt != delivery.attempt => remove(copy),
         Some(copy) if delivery.copy.as_ref().is_some_and(|uid| *uid != copy.uid) => {
             if original.completed {
                 Step::Rest
@@ -102,7 +116,7 @@ fn next(original: &Original, copy: Option<&Copy>, here: &Here) -> Step {
                 Step::Lost(delivery.clone())
             }
         }
-        Some(copy) => follow(original, copy, delivery),
+        Some(copy) => follow(original, copy, delivery, returned),
     }
 }
 
@@ -111,13 +125,13 @@ fn first_attempt(here: &Here) -> Delivery {
 }
 
 /// The copy is the one that was delivered.
-fn follow(original: &Original, copy: &Copy, delivery: &Delivery) -> Step {
+fn follow(original: &Original, copy: &Copy, delivery: &Delivery, returned: bool) -> Step {
     let operations = match returning(original, copy, delivery) {
         Ok(operations) => operations,
         Err(error) => return Step::Unreadable(error.to_string()),
     };
     // The returned final status counts as returned only once it stands on the original.
-    if !operations.is_empty() {
+    if !operations.is_empty() && !returned {
         return Step::Return(operations);
     }
     match &original.shutdown {
@@ -233,16 +247,35 @@ mod tests {
     #[case::completed_from_the_start(Some(done(original())), None, "Rest")]
     #[case::failed_before_delivery(Some(done(delivered(None))), None, "Rest")]
     #[case::forged_record(Some(Original { delivery: Some(Err("expected value".into())), ..original() }), None, "Fail: annotation argosy.dev/delivery cannot be read: expected value")]
+    #[case::deleted_and_held_by_others(None, Some(Copy { deleting: true, held: false, ..copy() }), "Rest")]
+    #[case::made_from_a_copy_in_the_wec(None, Some(Copy { inherited: true, ..copy() }), "Rest")]
     #[case::hostile_status(Some(delivered(Some("c"))), Some(with_status(json!([1]), copy())), "Unreadable")]
     fn steps(#[case] original: Option<Original>, #[case] copy: Option<Copy>, #[case] expected: &str) {
-        assert_eq!(name(&plan(original.as_ref(), copy.as_ref(), &here())), expected);
+        assert_eq!(name(&plan(original.as_ref(), copy.as_ref(), &here(), false)), expected);
     }
 
     #[test]
-    fn another_cluster_of_the_same_name_is_not_delivered_to_again() {
+    fn another_cluster_of_the_same_name_is_not_delivered_to_again_and_the_original_says_so_once() {
         let elsewhere = Here { cluster_uid: "k2".into(), ..here() };
         for copy_uid in [None, Some("c")] {
-            assert!(matches!(plan(Some(&delivered(copy_uid)), None, &elsewhere), Step::Fail(_)));
+            let Step::Tell(message) = plan(Some(&delivered(copy_uid)), None, &elsewhere, false) else {
+                panic!("not told")
+            };
+            let told = shown(json!({"phase": "Running", "message": message}), delivered(copy_uid));
+            assert_eq!(plan(Some(&told), None, &elsewhere, false), Step::Rest);
         }
+    }
+
+    /// The API server of the control cluster may take fields out of a status, or put defaults in.
+    #[test]
+    fn a_status_that_cannot_be_written_as_it_is_holds_nothing_up() {
+        let other = |original| shown(json!({"phase": "Succeeded", "default": 1}), original);
+        let (running, ended) = (other(delivered(Some("c"))), other(done(delivered(Some("c")))));
+        let stopped = Original { shutdown: Some("Stop".into()), ..running };
+        let copy = with_status(json!({"phase": "Succeeded", "unknown": 1}), copy());
+        assert!(matches!(plan(Some(&stopped), Some(&copy), &here(), false), Step::Return(_)));
+        assert!(matches!(plan(Some(&stopped), Some(&copy), &here(), true), Step::Shutdown(_)));
+        let copy = Copy { completed: true, ..copy };
+        assert_eq!(plan(Some(&ended), Some(&copy), &here(), true), Step::Release);
     }
 }

@@ -31,6 +31,11 @@ struct Registry {
     running: HashMap<String, Running>,
     /// Clusters seen in the list that is under way.
     listed: Vec<String>,
+    /// Secrets by name, with their resourceVersions; a list says again what is known.
+    secrets: HashMap<String, String>,
+    listed_secrets: HashMap<String, String>,
+    /// Tasks that have been told to end. A cluster that comes back waits for its old one, which still holds the Lease.
+    ending: HashMap<String, JoinHandle<()>>,
 }
 
 /// Keeps one task per WorkloadCluster until `shutdown`, then waits for them to let go of their Leases.
@@ -39,24 +44,32 @@ pub async fn run(shared: Shared, metrics: Metrics, shutdown: CancellationToken) 
     let mut clusters = events::watch("workloadclusters", clusters, watcher::Config::default());
     let secrets: Api<PartialObjectMeta<Secret>> = Api::namespaced(shared.control.clone(), &shared.namespace);
     let mut secrets = events::watch("secrets", secrets, watcher::Config::default());
-    let mut registry = Registry { shared, metrics, running: HashMap::new(), listed: Vec::new() };
+    let mut registry = Registry::new(shared, metrics);
     loop {
         tokio::select! {
             Some(event) = clusters.next() => registry.cluster_event(event),
-            Some(event) = secrets.next() => {
-                if let Event::Apply(secret) | Event::InitApply(secret) | Event::Delete(secret) = event {
-                    registry.secret_changed(&secret.name_any());
-                }
-            }
+            Some(event) = secrets.next() => registry.secret_event(event),
             () = shutdown.cancelled() => break,
         }
     }
     let names: Vec<String> = registry.running.keys().cloned().collect();
-    let ended = names.iter().filter_map(|name| registry.stop(name));
-    futures::future::join_all(ended).await;
+    names.iter().for_each(|name| registry.stop(name));
+    futures::future::join_all(registry.ending.into_values()).await;
 }
 
 impl Registry {
+    fn new(shared: Shared, metrics: Metrics) -> Self {
+        Self {
+            shared,
+            metrics,
+            running: HashMap::new(),
+            listed: Vec::new(),
+            secrets: HashMap::new(),
+            listed_secrets: HashMap::new(),
+            ending: HashMap::new(),
+        }
+    }
+
     fn cluster_event(&mut self, event: Event<WorkloadCluster>) {
         match event {
             Event::Init => self.listed.clear(),
@@ -67,10 +80,10 @@ impl Registry {
             Event::InitDone => {
                 let gone: Vec<String> =
                     self.running.keys().filter(|name| !self.listed.contains(name)).cloned().collect();
-                gone.iter().for_each(|name| drop(self.stop(name)));
+                gone.iter().for_each(|name| self.stop(name));
             }
             Event::Apply(cluster) => self.put(cluster),
-            Event::Delete(cluster) => drop(self.stop(&cluster.name_any())),
+            Event::Delete(cluster) => self.stop(&cluster.name_any()),
         }
     }
 
@@ -78,26 +91,43 @@ impl Registry {
         let name = cluster.name_any();
         let cluster = Arc::new(cluster);
         match self.running.get(&name) {
-            Some(running) => running.current.send_modify(|current| current.cluster = cluster),
-            None => drop(self.running.insert(name.clone(), self.start(name, cluster))),
+            Some(running) => running.current.send_modify(|current| {
+                current.secret = self.secrets.get(&cluster.spec.kubeconfig_secret.name).cloned();
+                current.cluster = cluster;
+            }),
+            None => {
+                let running = self.start(name.clone(), cluster);
+                self.running.insert(name, running);
+            }
         }
     }
 
-    /// Tells the tasks that use this Secret.
-    fn secret_changed(&self, secret: &str) {
+    fn secret_event(&mut self, event: Event<PartialObjectMeta<Secret>>) {
+        let version = |secret: &PartialObjectMeta<Secret>| secret.resource_version().unwrap_or_default();
+        match event {
+            Event::Init => self.listed_secrets.clear(),
+            Event::InitApply(secret) => drop(self.listed_secrets.insert(secret.name_any(), version(&secret))),
+            Event::InitDone => self.secrets = std::mem::take(&mut self.listed_secrets),
+            Event::Apply(secret) => drop(self.secrets.insert(secret.name_any(), version(&secret))),
+            Event::Delete(secret) => drop(self.secrets.remove(&secret.name_any())),
+        }
+        // Tells those tasks whose Secret is another now.
         for running in self.running.values() {
             running.current.send_if_modified(|current| {
-                let uses_it = current.cluster.spec.kubeconfig_secret.name == secret;
-                current.secret_changes += u64::from(uses_it);
-                uses_it
+                let secret = self.secrets.get(&current.cluster.spec.kubeconfig_secret.name).cloned();
+                std::mem::replace(&mut current.secret, secret.clone()) != secret
             });
         }
     }
 
-    fn start(&self, name: String, cluster: Arc<WorkloadCluster>) -> Running {
+    fn start(&mut self, name: String, cluster: Arc<WorkloadCluster>) -> Running {
         tracing::info!(cluster = name, "starting the cluster's task");
-        let (current, receiver) = watch::channel(Current { cluster, secret_changes: 0 });
+        let (current, receiver) = {
+            let secret = self.secrets.get(&cluster.spec.kubeconfig_secret.name).cloned();
+            watch::channel(Current { cluster, secret })
+        };
         let shutdown = CancellationToken::new();
+        let before = self.ending.remove(&name);
         let new = {
             let (shared, metrics) = (self.shared.clone(), self.metrics.of(&name));
             move || ClusterTask {
@@ -107,19 +137,23 @@ impl Registry {
                 metrics: metrics.clone(),
             }
         };
-        Running { current, task: tokio::spawn(supervise(new, shutdown.clone())), shutdown }
+        Running { current, task: tokio::spawn(supervise(before, new, shutdown.clone())), shutdown }
     }
 
-    fn stop(&mut self, name: &str) -> Option<JoinHandle<()>> {
-        let running = self.running.remove(name)?;
+    fn stop(&mut self, name: &str) {
+        let Some(running) = self.running.remove(name) else { return };
         tracing::info!(cluster = name, "ending the cluster's task");
         running.shutdown.cancel();
-        Some(running.task)
+        self.ending.insert(name.to_owned(), running.task);
     }
 }
 
 /// Runs a cluster's task, and runs it again should it panic: one cluster's bug is not the others' outage.
-async fn supervise(new: impl Fn() -> ClusterTask, shutdown: CancellationToken) {
+async fn supervise(before: Option<JoinHandle<()>>, new: impl Fn() -> ClusterTask, shutdown: CancellationToken) {
+    if let Some(before) = before {
+        // However it ended, it has ended.
+        let _ = before.await;
+    }
     while !shutdown.is_cancelled() {
         if let Err(error) = tokio::spawn(new().run(shutdown.clone())).await {
             tracing::error!(%error, "a cluster's task died; starting it anew");

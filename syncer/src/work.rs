@@ -1,11 +1,13 @@
 //! One cluster's work: workers take keys from the queue, decide the next step and carry it out.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use argosy_api::workflow::SyncView;
 use argosy_runtime::client::RequestError;
+use json_patch::PatchOperation;
 use kube::Client;
 use kube::runtime::watcher::Event;
 use thiserror::Error;
@@ -32,8 +34,18 @@ pub struct Work {
     pub(crate) originals: Side<Original>,
     pub(crate) copies: Side<Copy>,
     queue: Queue<Key>,
-    /// How often in a row a key's step has not worked.
-    failures: Mutex<HashMap<Key, u32>>,
+    failures: Mutex<HashMap<Key, Failing>>,
+    /// What was last returned of each copy, as a hash: the same is not written twice in a row.
+    returned: Mutex<HashMap<Key, u64>>,
+}
+
+/// A key whose step has not worked.
+#[derive(Clone, Copy, Debug, Default)]
+struct Failing {
+    /// How often in a row.
+    count: u32,
+    /// Whether another try is on its way.
+    retry: bool,
 }
 
 /// Why a step was not carried out; each is tried again.
@@ -102,6 +114,7 @@ impl Work {
             copies: Side::new(Copy::new),
             queue: Queue::default(),
             failures: Mutex::default(),
+            returned: Mutex::default(),
         }
     }
 
@@ -135,6 +148,7 @@ impl Work {
     /// Looks at every workflow again, so that whatever was missed is found.
     pub fn sweep(&self) {
         if self.is_synced() {
+            locked(&self.returned).retain(|key, _| self.copies.get(key).is_some());
             self.originals.keys().into_iter().chain(self.copies.keys()).for_each(|key| self.queue.push(key));
         }
     }
@@ -172,7 +186,7 @@ impl Work {
                 let work = Arc::clone(&self);
                 retries.spawn(async move {
                     tokio::time::sleep(delay).await;
-                    work.queue.push(key);
+                    work.retry(key);
                 });
             }
         }
@@ -180,12 +194,17 @@ impl Work {
 
     async fn step(&self, key: &Key) -> Result<(), StepError> {
         let (original, copy) = (self.originals.get(key), self.copies.get(key));
-        let step = plan(original.as_ref(), copy.as_ref(), &self.here);
+        let step = self.plan(key, original.as_ref(), copy.as_ref());
         tracing::debug!(workflow = %key, step = step.label(), "next step");
         match (step, original, copy) {
             (Step::Record(delivery), Some(original), _) => self.record(key, &original, &delivery).await?,
             (Step::Deliver(delivery), Some(original), _) => self.deliver(key, &original, &delivery).await?,
-            (Step::Return(operations), Some(original), _) => self.write_original(key, &original, operations).await?,
+            (Step::Return(operations), Some(original), _) => {
+                let print = fingerprint(&operations);
+                self.write_original(key, &original, operations).await?;
+                locked(&self.returned).insert(key.clone(), print);
+            }
+            (Step::Tell(message), Some(original), _) => self.tell(key, &original, &message).await?,
             (Step::Lost(delivery), Some(original), _) => self.lost(key, &original, &delivery).await?,
             (Step::Fail(message), Some(original), _) => self.fail(key, &original, &message).await?,
             (Step::Shutdown(shutdown), _, Some(copy)) => self.shut_down(key, &copy, &shutdown).await?,
@@ -199,26 +218,58 @@ impl Work {
         Ok(())
     }
 
-    /// Keeps count of failures; says when to try again.
+    /// The next step. What was just written and differs all the same is not written again: the control cluster's API
+    /// server takes fields out or puts defaults in, where its CRDs are others than the WEC's.
+    fn plan(&self, key: &Key, original: Option<&Original>, copy: Option<&Copy>) -> Step {
+        let step = plan(original, copy, &self.here, false);
+        let Step::Return(operations) = &step else { return step };
+        if locked(&self.returned).get(key) != Some(&fingerprint(operations)) {
+            return step;
+        }
+        tracing::debug!(workflow = %key, "its status cannot be shown exactly as it is");
+        plan(original, copy, &self.here, true)
+    }
+
+    fn retry(&self, key: Key) {
+        if let Some(failing) = locked(&self.failures).get_mut(&key) {
+            failing.retry = false;
+        }
+        self.queue.push(key);
+    }
+
+    /// Keeps count of failures; says when to try again, unless another try is on its way already.
     fn judge(&self, key: &Key, result: Result<(), StepError>) -> Option<Duration> {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failures = locked(&self.failures);
         let Err(error) = result else {
             failures.remove(key);
             return None;
         };
-        let count = failures.entry(key.clone()).or_default();
-        let delay = error.backoff(*count);
-        *count += 1;
+        let failing = failures.entry(key.clone()).or_default();
+        let delay = error.backoff(failing.count);
+        failing.count += 1;
+        let is_first = !std::mem::replace(&mut failing.retry, true);
         self.metrics.step_failed(error.label());
         match &error {
             StepError::Outdated | StepError::LeaseLost => tracing::debug!(workflow = %key, %error, "step not taken"),
             StepError::Waits { .. } => tracing::info!(workflow = %key, %error, "not delivered yet"),
             _ => tracing::warn!(workflow = %key, error = &error as &dyn std::error::Error, "step failed"),
         }
-        Some(delay)
+        is_first.then_some(delay)
     }
 
     pub(crate) fn check_lease(&self) -> Result<(), StepError> {
         if self.lease.is_held() { Ok(()) } else { Err(StepError::LeaseLost) }
     }
+}
+
+/// A hash of what a patch would write.
+fn fingerprint(operations: &[PatchOperation]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    serde_json::to_string(operations).unwrap_or_default().hash(&mut hasher);
+    hasher.finish()
+}
+
+/// No code that can panic runs under the lock.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use argosy_api::names;
 use argosy_placement::{self as placement, Decision};
 use argosy_runtime::known::{Asked, Known};
 use axum::body::{Body, Bytes, to_bytes};
@@ -27,7 +28,7 @@ use tokio::net::TcpListener;
 use crate::metrics::{Metrics, Outcome};
 use crate::review::{Creation, Question, Reply, ReviewError, read};
 use crate::route::{Answer, answer, chosen, display_name, needs_decision};
-use crate::view::Label;
+use crate::view::{Label, annotation};
 
 /// More than the API server takes from a user (3 MB), with room for the review around it.
 const BODY_LIMIT: usize = 8 << 20;
@@ -87,14 +88,19 @@ impl Server {
         let (decision, ruled) = match self.decide(creation, now).await {
             Ok(decided) => decided,
             Err(Unavailable(why)) => {
-                let message = format!("Workflow {}: {why}", workflow());
-                return refused(uid, Outcome::Unavailable, 503, &message);
+                // Not refused: the namespace may have no rule. Where it has one, the policy argosy-fail-closed refuses
+                // what is not stamped.
+                let warning = format!("argosy: Workflow {}: {why}; it was not routed", workflow());
+                tracing::warn!(warning, "not routed");
+                return Answered { outcome: Outcome::Unavailable, reply: Reply::warn(uid, warning) };
             }
         };
         match answer(namespace, view, &decision, ruled, now) {
             Answer::Refuse { status, message } => refused(uid, Outcome::Refused, status, &message),
             Answer::Allow { patch, outcome, stamp } => {
-                if let Some(stamp) = stamp.filter(|_| !creation.dry_run) {
+                // What came with this very stamp counts already: the API server asks again within one creation.
+                let is_new = |stamp: &String| annotation(view, names::PLACEMENT) != Some(stamp.as_str());
+                if let Some(stamp) = stamp.filter(is_new).filter(|_| !creation.dry_run) {
                     self.known.reserve(namespace, &stamp, now);
                 }
                 match &decision {
@@ -127,7 +133,7 @@ impl Server {
         }
         if !self.known.is_synced() {
             return Err(Unavailable(
-                "the webhook has only just started and does not know policies and clusters yet; try again".to_owned(),
+                "the webhook has only just started and does not know policies and clusters yet".to_owned(),
             ));
         }
         let none = Default::default();
@@ -140,7 +146,7 @@ impl Server {
     /// Asks the API server about a namespace that the watch has not seen yet: a rule may be there.
     async fn ask(&self, namespace: &str) -> Result<placement::Namespace, Unavailable> {
         let unavailable = |why: &str| {
-            Unavailable(format!("whether namespace {namespace:?} has a rule could not be found out ({why}); try again"))
+            Unavailable(format!("whether namespace {namespace:?} has a rule could not be found out ({why})"))
         };
         match tokio::time::timeout(NAMESPACE_DEADLINE, self.namespaces.get(namespace)).await {
             Ok(Ok(found)) => Ok(placement::Namespace::new(namespace, found.labels(), found.annotations())),

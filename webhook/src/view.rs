@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use argosy_api::{Placement, RuleSource, Workflow, names};
+use argosy_placement::{own_cluster, read_stamp};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// A Workflow as it is asked to be created.
@@ -50,20 +51,16 @@ impl Suspend {
 }
 
 impl Label {
-    /// A label is inherited where a stamp proves that a rule, not a user, has set it. A stamp may be forged, which
-    /// gains nothing: then, too, the decision is made anew.
+    /// Reads the label and the stamp beside it.
     pub(crate) fn of(view: &View) -> Self {
         let Some(value) = label(view, names::CLUSTER) else { return Self::Absent };
-        // This cluster itself is only ever a user's word.
-        if value == names::LOCAL {
-            return Self::Own(value.to_owned());
-        }
-        match stamp(view).filter(|stamp| stamp.cluster == value) {
-            // It waits for the cluster that its user chose.
-            Some(Placement { own: Some(own), .. }) if value.is_empty() => Self::Own(own),
-            Some(stamp) if stamp.rule != RuleSource::Label => Self::Inherited,
-            _ if value.is_empty() => Self::Empty,
-            _ => Self::Own(value.to_owned()),
+        let stamp = stamp(view);
+        match own_cluster(Some(value), stamp.as_ref()) {
+            Some(own) => Self::Own(own),
+            None if stamp.is_some_and(|stamp| stamp.cluster == value && stamp.rule != RuleSource::Label) => {
+                Self::Inherited
+            }
+            None => Self::Empty,
         }
     }
 
@@ -78,7 +75,7 @@ impl Label {
 
 /// The stamp that came with the workflow, whosever it is.
 pub(crate) fn stamp(view: &View) -> Option<Placement> {
-    annotation(view, names::PLACEMENT).and_then(|text| serde_json::from_str(text).ok())
+    annotation(view, names::PLACEMENT).and_then(read_stamp)
 }
 
 /// Whether the workflow is done before it begins: brought back from a backup or an archive.

@@ -1,215 +1,280 @@
-//! The part of a Workflow's spec that says which pods it will have: narrow views of Argo's types (pkg/apis/workflow/
-//! v1alpha1/workflow_types.go); all else is skipped.
+//! The part of a Workflow's spec that says which pods it will have: narrow views of Argo's types
+//! (pkg/apis/workflow/v1alpha1/workflow_types.go); all else is skipped.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::ops::Deref;
 
 use k8s_openapi::api::core::v1::Toleration;
-use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny};
-use serde_json::value::RawValue;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess};
 
-/// `spec` of a Workflow or of a template of Workflows. What cannot be read as Argo would read it is kept as the reason.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Spec {
-    pub(super) fields: Fields,
-    pub(super) unreadable: Option<String>,
+use super::lenient::{Lenient, OneOf, Present, Read, Text, views};
+
+/// `spec` of a Workflow, a WorkflowTemplate or a ClusterWorkflowTemplate, as far as it says which pods there will be.
+///
+/// It is read from any JSON: the Workflow CRD lets anything through. What has a wrong type counts as absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Spec(pub(super) Checked<Fields>);
+
+impl<'de> Deserialize<'de> for Spec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let read = Read::<Checked<Fields>>::deserialize(deserializer)?;
+        Ok(Self(read.value.unwrap_or_else(|| Checked { it: Fields::default(), wrong: read.wrong })))
+    }
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct Fields {
-    pub(super) entrypoint: Option<String>,
-    #[serde(deserialize_with = "list")]
-    pub(super) templates: Vec<Template>,
-    pub(super) template_defaults: Option<Template>,
-    pub(super) arguments: Option<Arguments>,
-    pub(super) workflow_template_ref: Option<TemplateRef>,
-    pub(super) on_exit: Option<String>,
-    pub(super) hooks: Option<BTreeMap<String, Hook>>,
-    pub(super) parallelism: Option<i64>,
-    pub(super) pod_spec_patch: Option<String>,
-    pub(super) node_selector: Option<BTreeMap<String, String>>,
-    pub(super) tolerations: Option<Vec<Toleration>>,
-    pub(super) affinity: Option<Affinity>,
+views! {
+    struct Fields {
+        entrypoint: String = "entrypoint",
+        arguments: Arguments = "arguments",
+        templates: ByName = "templates",
+        template_defaults: Option<Checked<Template>> = "templateDefaults",
+        workflow_template_ref: Option<TemplateRef> = "workflowTemplateRef",
+        on_exit: String = "onExit",
+        hooks: BTreeMap<String, Hook> = "hooks",
+        parallelism: Option<u64> = "parallelism",
+        pod_spec_patch: String = "podSpecPatch",
+        pod_resources: Option<Requirements> = "podResources",
+        resource_claims: Vec<Present> = "resourceClaims",
+        node_selector: BTreeMap<String, String> = "nodeSelector",
+        tolerations: Vec<Tolerated> = "tolerations",
+        affinity: Option<Affinity> = "affinity",
+    }
+
+    struct Template {
+        name: String = "name",
+        inputs: Arguments = "inputs",
+        container: Option<Container> = "container",
+        container_set: Option<ContainerSet> = "containerSet",
+        steps: Option<Vec<Vec<Call>>> = "steps",
+        dag: Option<Dag> = "dag",
+        script: Option<Container> = "script",
+        resource: Option<Present> = "resource",
+        data: Option<Present> = "data",
+        suspend: Option<Present> = "suspend",
+        http: Option<Present> = "http",
+        plugin: Option<Present> = "plugin",
+        init_containers: Vec<Container> = "initContainers",
+        sidecars: Vec<Container> = "sidecars",
+        daemon: Option<bool> = "daemon",
+        parallelism: Option<u64> = "parallelism",
+        pod_spec_patch: String = "podSpecPatch",
+        pod_resources: Option<Requirements> = "podResources",
+        resource_claims: Vec<Present> = "resourceClaims",
+        node_selector: BTreeMap<String, String> = "nodeSelector",
+        tolerations: Vec<Tolerated> = "tolerations",
+        affinity: Option<Affinity> = "affinity",
+    }
+
+    struct Container {
+        name: String = "name",
+        resources: Requirements = "resources",
+        restart_policy: String = "restartPolicy",
+    }
+
+    struct ContainerSet {
+        containers: Vec<Container> = "containers",
+    }
+
+    struct Requirements {
+        requests: BTreeMap<String, Text> = "requests",
+        limits: BTreeMap<String, Text> = "limits",
+    }
+
+    struct Dag {
+        tasks: Vec<Call> = "tasks",
+        target: String = "target",
+    }
+
+    /// A step, or a task of a DAG.
+    struct Call {
+        name: String = "name",
+        template: String = "template",
+        template_ref: Option<TemplateRef> = "templateRef",
+        inline: Option<Inline> = "inline",
+        arguments: Arguments = "arguments",
+        with_items: Vec<Item> = "withItems",
+        with_param: Option<Text> = "withParam",
+        with_sequence: Option<Sequence> = "withSequence",
+        hooks: BTreeMap<String, Hook> = "hooks",
+        on_exit: String = "onExit",
+        dependencies: Vec<String> = "dependencies",
+        depends: String = "depends",
+    }
+
+    struct Hook {
+        template: String = "template",
+        template_ref: Option<TemplateRef> = "templateRef",
+        arguments: Arguments = "arguments",
+    }
+
+    struct TemplateRef {
+        name: String = "name",
+        template: String = "template",
+        cluster_scope: bool = "clusterScope",
+    }
+
+    struct Sequence {
+        count: Option<Text> = "count",
+        start: Option<Text> = "start",
+        end: Option<Text> = "end",
+    }
+
+    /// Arguments of a call, or inputs of a template.
+    struct Arguments {
+        parameters: Vec<Parameter> = "parameters",
+    }
+
+    struct Parameter {
+        name: String = "name",
+        value: Option<Text> = "value",
+        default: Option<Text> = "default",
+        value_from: Option<Present> = "valueFrom",
+    }
+
+    /// Kubernetes' Toleration.
+    struct Tolerated {
+        key: Option<String> = "key",
+        operator: Option<String> = "operator",
+        value: Option<String> = "value",
+        effect: Option<String> = "effect",
+    }
+
+    struct Affinity {
+        node_affinity: NodeAffinity = "nodeAffinity",
+    }
+
+    struct NodeAffinity {
+        required: Option<Present> = "requiredDuringSchedulingIgnoredDuringExecution",
+    }
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct Affinity {
-    node_affinity: Option<NodeAffinity>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct NodeAffinity {
-    required_during_scheduling_ignored_during_execution: Option<Anything>,
+impl From<&Tolerated> for Toleration {
+    fn from(Tolerated { key, operator, value, effect }: &Tolerated) -> Self {
+        let (key, operator, value, effect) = (key.clone(), operator.clone(), value.clone(), effect.clone());
+        Self { key, operator, value, effect, toleration_seconds: None }
+    }
 }
 
 impl Affinity {
     pub(super) fn demands_nodes(&self) -> bool {
-        let required = |affinity: &NodeAffinity| affinity.required_during_scheduling_ignored_during_execution.is_some();
-        self.node_affinity.as_ref().is_some_and(required)
+        self.node_affinity.required.is_some()
     }
 }
 
-/// Something that is there; what it is does not matter.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Anything;
+/// Something that knows which parts of it could not be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Checked<T> {
+    it: T,
+    pub(super) wrong: Vec<String>,
+}
 
-impl<'de> Deserialize<'de> for Anything {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        IgnoredAny::deserialize(deserializer).map(|_| Self)
+impl<T> Deref for Checked<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.it
     }
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct Template {
-    pub(super) name: Option<String>,
-    pub(super) inputs: Option<Arguments>,
-    pub(super) container: Option<Container>,
-    pub(super) script: Option<Container>,
-    pub(super) container_set: Option<ContainerSet>,
-    pub(super) steps: Option<Vec<Vec<Call>>>,
-    pub(super) dag: Option<Dag>,
-    pub(super) resource: Option<Anything>,
-    pub(super) data: Option<Anything>,
-    pub(super) http: Option<Anything>,
-    pub(super) plugin: Option<Anything>,
-    #[serde(deserialize_with = "list")]
-    pub(super) init_containers: Vec<Container>,
-    #[serde(deserialize_with = "list")]
-    pub(super) sidecars: Vec<Container>,
-    pub(super) parallelism: Option<i64>,
-    pub(super) pod_spec_patch: Option<String>,
-    pub(super) node_selector: Option<BTreeMap<String, String>>,
-    pub(super) tolerations: Option<Vec<Toleration>>,
-    pub(super) affinity: Option<Affinity>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct ContainerSet {
-    #[serde(deserialize_with = "list")]
-    pub(super) containers: Vec<Container>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct Container {
-    pub(super) name: Option<String>,
-    pub(super) resources: Option<ContainerResources>,
-    pub(super) restart_policy: Option<String>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct ContainerResources {
-    pub(super) requests: Option<BTreeMap<String, Text>>,
-    pub(super) limits: Option<BTreeMap<String, Text>>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct Dag {
-    #[serde(deserialize_with = "list")]
-    pub(super) tasks: Vec<Call>,
-}
-
-/// A step, or a task of a DAG.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct Call {
-    pub(super) name: Option<String>,
-    pub(super) template: Option<String>,
-    pub(super) template_ref: Option<TemplateRef>,
-    pub(super) inline: Option<Box<Template>>,
-    pub(super) arguments: Option<Arguments>,
-    pub(super) with_items: Option<Vec<Anything>>,
-    pub(super) with_param: Option<Text>,
-    pub(super) with_sequence: Option<Sequence>,
-    pub(super) hooks: Option<BTreeMap<String, Hook>>,
-    pub(super) on_exit: Option<String>,
-    #[serde(deserialize_with = "list")]
-    pub(super) dependencies: Vec<String>,
-    pub(super) depends: Option<String>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct Hook {
-    pub(super) template: Option<String>,
-    pub(super) template_ref: Option<TemplateRef>,
-    pub(super) arguments: Option<Arguments>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct TemplateRef {
-    pub(super) name: Option<String>,
-    pub(super) template: Option<String>,
-    pub(super) cluster_scope: bool,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct Sequence {
-    pub(super) count: Option<Text>,
-    pub(super) start: Option<Text>,
-    pub(super) end: Option<Text>,
-}
-
-/// Arguments of a call, or inputs of a template.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct Arguments {
-    #[serde(deserialize_with = "list")]
-    pub(super) parameters: Vec<Parameter>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct Parameter {
-    pub(super) name: String,
-    pub(super) value: Option<Text>,
-    pub(super) default: Option<Text>,
-}
-
-/// Text that may be written as a number or a truth value, too (Argo's AnyString, Kubernetes' Quantity).
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Text(pub(super) String);
-
-impl<'de> Deserialize<'de> for Text {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Any {
-            Text(String),
-            Bool(bool),
-            Number(serde_json::Number),
-            Other(IgnoredAny),
-        }
-        Ok(Self(match Any::deserialize(deserializer)? {
-            Any::Text(text) => text,
-            Any::Bool(value) => value.to_string(),
-            Any::Number(number) => number.to_string(),
-            Any::Other(_) => String::new(),
-        }))
-    }
-}
-
-/// As Go reads a list: `null` is an empty one.
-fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
-    Option::<Vec<T>>::deserialize(deserializer).map(Option::unwrap_or_default)
-}
-
-impl<'de> Deserialize<'de> for Spec {
-    /// Never fails on what is JSON: one odd object must not stop a whole watch.
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let raw = Box::<RawValue>::deserialize(deserializer)?;
-        Ok(match serde_json::from_str(raw.get()) {
-            Ok(fields) => Self { fields, unreadable: None },
-            Err(error) => Self { fields: Fields::default(), unreadable: Some(error.to_string()) },
+impl<T: Lenient> Lenient for Checked<T> {
+    fn from_map<'de, A: MapAccess<'de>>(map: A) -> Result<Read<Self>, A::Error> {
+        let read = T::from_map(map)?;
+        Ok(match read.value {
+            Some(it) => Read { value: Some(Self { it, wrong: read.wrong }), wrong: Vec::new() },
+            None => Read { value: None, wrong: read.wrong },
         })
+    }
+}
+
+/// Templates in the order of their names, for a spec may have thousands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct ByName(Vec<Checked<Template>>);
+
+impl ByName {
+    pub(super) fn get(&self, name: &str) -> Option<&Checked<Template>> {
+        let first = self.0.partition_point(|template| template.name.as_str() < name);
+        self.0.get(first).filter(|template| template.name == name)
+    }
+}
+
+impl Lenient for ByName {
+    fn from_list<'de, A: SeqAccess<'de>>(list: A) -> Result<Read<Self>, A::Error> {
+        let mut read = Vec::<Checked<Template>>::from_list(list)?;
+        if let Some(templates) = &mut read.value {
+            templates.sort_by(|a, b| a.name.cmp(&b.name));
+        }
+        Ok(read.map(Self))
+    }
+}
+
+/// A template within a call, which may have calls with templates within them in turn.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Inline(Box<Checked<Template>>);
+
+impl Deref for Inline {
+    type Target = Checked<Template>;
+
+    fn deref(&self) -> &Checked<Template> {
+        &self.0
+    }
+}
+
+/// Deeper ones count as wrong. `serde_json` would refuse the whole document at 128 lists and objects, and one of
+/// these makes four.
+const INLINED: usize = 16;
+
+thread_local! {
+    /// How many inline templates are being read at the moment, one within the other: what serde calls to read the
+    /// inner ones has no other way to know.
+    static DEPTH: Cell<usize> = const { Cell::new(0) };
+}
+
+impl Lenient for Inline {
+    fn from_map<'de, A: MapAccess<'de>>(map: A) -> Result<Read<Self>, A::Error> {
+        if DEPTH.get() >= INLINED {
+            return bool::from_map(map).map(|read| read.map(|_| Self::default()));
+        }
+        DEPTH.set(DEPTH.get() + 1);
+        let read = Checked::<Template>::from_map(map);
+        DEPTH.set(DEPTH.get() - 1);
+        read.map(|read| read.map(|template| Self(Box::new(template))))
+    }
+}
+
+/// What a loop runs over.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Item {
+    /// `{{item}}`
+    Text(String),
+    /// `{{item.key}}`
+    Map(BTreeMap<String, Text>),
+    /// Something that no text has been made of.
+    #[default]
+    Other,
+}
+
+impl Lenient for Item {
+    fn from_text(text: &str) -> Read<Self> {
+        Text::from_text(text).map(|Text(text)| Self::Text(text))
+    }
+
+    fn from_bool(value: bool) -> Read<Self> {
+        Text::from_bool(value).map(|Text(text)| Self::Text(text))
+    }
+
+    fn from_number(number: serde_json::Number) -> Read<Self> {
+        Text::from_number(number).map(|Text(text)| Self::Text(text))
+    }
+
+    fn from_list<'de, A: SeqAccess<'de>>(mut list: A) -> Result<Read<Self>, A::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Read { value: Some(Self::Other), wrong: Vec::new() })
+    }
+
+    /// Values that are no text are as good as absent.
+    fn from_map<'de, A: MapAccess<'de>>(map: A) -> Result<Read<Self>, A::Error> {
+        let read = BTreeMap::from_map(map)?;
+        Ok(Read { value: read.value.map(Self::Map), wrong: Vec::new() })
     }
 }

@@ -106,9 +106,10 @@ fn by_name(clusters: &HashMap<String, Arc<Cluster>>) -> Vec<Arc<Cluster>> {
 }
 
 impl Known {
-    /// Starts to watch: what is known, and the future that keeps it fresh until `shutdown`.
-    pub fn watch(client: Client, shutdown: CancellationToken) -> (Arc<Self>, impl Future<Output = ()>) {
-        let known = Arc::new(Self::default());
+    /// Starts to watch: what is known, and the future that keeps it fresh until `shutdown`. `peers` other replicas are
+    /// asked for decisions as often as this one.
+    pub fn watch(client: Client, peers: u32, shutdown: CancellationToken) -> (Arc<Self>, impl Future<Output = ()>) {
+        let known = Arc::new(Self { ledger: Ledger::new(peers), ..Self::default() });
         let kept = Arc::clone(&known);
         (known, async move {
             tokio::select! {
@@ -279,7 +280,7 @@ impl Known {
 
     /// Decides where a workflow runs. `spec` is read only if that takes more than the rules.
     pub fn decide(&self, asked: Asked, namespace: &Namespace, spec: impl FnOnce() -> Spec, now: Timestamp) -> Decision {
-        self.explain(asked, namespace, spec, now, |request, found, fleet| decide(request, found, fleet))
+        self.explain(asked, namespace, spec, now, decide)
     }
 
     /// Hands everything that a decision is made from to `look`.

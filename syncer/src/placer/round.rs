@@ -33,7 +33,9 @@ pub(super) async fn place_all(placer: &Placer, waiting: &mut Waiting) {
         let Some(next) = next(placer, &key, &item, now) else { continue };
         let operations = match &next {
             Next::Go { cluster, why } => go(&item, cluster, why, now),
-            Next::Wait(message) if item.message == Some(Some(message.clone())) => continue,
+            Next::Wait(message) if item.message == Some(Some(message.clone())) || waiting.was_just_told(&key) => {
+                continue;
+            }
             Next::Wait(message) => say(&item, message),
         };
         match patched(&placer.control, &key, &item.resource_version, operations).await {
@@ -43,7 +45,10 @@ pub(super) async fn place_all(placer: &Placer, waiting: &mut Waiting) {
                     placer.known.reserve(&key.namespace, &encode(&placement(&cluster, &why, now)), now);
                     waiting.remove(&key);
                 }
-                Next::Wait(message) => placer.announcer.workflow(&key, &item.uid, "Waiting", &message),
+                Next::Wait(message) => {
+                    waiting.told(&key);
+                    placer.announcer.workflow(&key, &item.uid, "Waiting", &message);
+                }
             },
             // Somebody wrote in between, or it is gone: the watch brings what is new.
             Err(error) if matches!(error.status(), Some(404 | 409)) => {}

@@ -2,10 +2,12 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::{Duration, Instant};
 
+use argosy_api::names;
 use argosy_api::workflow::Workflow;
-use argosy_api::{Placement, names};
 use argosy_placement::demand::Spec;
+use argosy_placement::{own_cluster, read_stamp};
 use kube::ResourceExt;
 use kube::runtime::watcher::Event;
 use serde::Deserialize;
@@ -54,12 +56,18 @@ pub(super) struct Item {
 pub(super) struct Waiting {
     items: HashMap<Key, Item>,
     listed: HashSet<Key>,
+    /// When each was last told what it waits for.
+    told: HashMap<Key, Instant>,
 }
+
+/// What is missing changes with every pod that comes or goes; so often a workflow's message follows.
+const PAUSE: Duration = Duration::from_secs(10);
 
 impl Item {
     fn new(object: WaitingView) -> Self {
-        let stamp = object.annotations().get(names::PLACEMENT);
-        let stamp = stamp.and_then(|stamp| serde_json::from_str::<Placement>(stamp).ok()).unwrap_or_default();
+        let stamp = object.annotations().get(names::PLACEMENT).and_then(|stamp| read_stamp(stamp));
+        let label = object.labels().get(names::CLUSTER).map(String::as_str);
+        let own = own_cluster(label, stamp.as_ref());
         let spec = object.spec.unwrap_or_else(|| RawValue::NULL.to_owned());
         let Priority { priority } = serde_json::from_str(spec.get()).unwrap_or_default();
         let metadata = object.metadata;
@@ -68,7 +76,7 @@ impl Item {
             uid: metadata.uid.unwrap_or_default(),
             resource_version: metadata.resource_version.unwrap_or_default(),
             labels: metadata.labels.unwrap_or_default(),
-            own: stamp.own,
+            own,
             suspend: annotations.get(names::SUSPEND).is_some_and(|suspend| suspend == "true"),
             priority: priority.unwrap_or_default(),
             created: metadata.creation_timestamp.map_or(0, |time| time.0.as_second()),
@@ -112,9 +120,22 @@ impl Waiting {
         }
     }
 
-    /// It waits no longer, or is another by now.
+    /// It waits no longer.
     pub(super) fn remove(&mut self, key: &Key) {
         self.items.remove(key);
+        self.told.remove(key);
+    }
+
+    /// Whether its message was written only just now.
+    pub(super) fn was_just_told(&self, key: &Key) -> bool {
+        self.told.get(key).is_some_and(|then| then.elapsed() < PAUSE)
+    }
+
+    /// Its message has been written.
+    pub(super) fn told(&mut self, key: &Key) {
+        self.told.insert(key.clone(), Instant::now());
+        let items = &self.items;
+        self.told.retain(|key, _| items.contains_key(key));
     }
 
     /// Everyone who waits, in turn: by priority, then the oldest first.

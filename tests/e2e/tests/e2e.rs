@@ -60,8 +60,12 @@ fn is_selected(args: &Arguments, trial: &Trial) -> bool {
 }
 
 fn stages() -> Vec<Stage> {
-    let stage = |name: &str, nodes, crds, whole| {
-        let wecs = Some(if whole { 2 } else { 0 });
+    let stage = |name: &str, nodes, crds, whole: bool| {
+        let wecs = Some(match nodes {
+            _ if !whole => 0,
+            Nodes::Played => 3,
+            Nodes::Real => 2,
+        });
         Stage { options: Options { nodes: Some(nodes), wecs, argosy: whole, crds, ..Options::named(name) }, whole }
     };
     vec![
@@ -132,7 +136,8 @@ impl Stage {
             )
         });
         let peaceful = demonstrated.chain(cases::peaceful().into_iter().map(of_case)).collect();
-        [peaceful, cases::disruptive().into_iter().map(of_case).collect()]
+        let sized = if self.options.nodes == Some(Nodes::Played) { cases::sized() } else { Vec::new() };
+        [peaceful, cases::disruptive().into_iter().chain(sized).map(of_case).collect()]
     }
 
     fn name(&self) -> &str {

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod life;
+mod load;
 mod outage;
 mod placement;
 mod steady;
@@ -29,7 +30,12 @@ pub fn peaceful() -> Vec<Case> {
     [bad_input::cases(), life::cases(), placement::cases(), steady::cases()].into_iter().flatten().collect()
 }
 
-/// Cases that take Argosy's programs down: one at a time.
+/// Cases that take Argosy's programs or clusters out of use: one at a time.
 pub fn disruptive() -> Vec<Case> {
     outage::cases()
+}
+
+/// Cases that change the sizes of nodes, which only played ones can: one at a time, after all others.
+pub fn sized() -> Vec<Case> {
+    load::cases()
 }

@@ -1,0 +1,223 @@
+//! The syncer's account in the workload cluster, its rights and its token. The rights are the chart's: both read the
+//! same files.
+
+use anyhow::{Context, Result};
+use argosy_api::kubeconfig::{ACCOUNT, TOKEN_SECONDS};
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::core::{ApiResource, DynamicObject};
+use kube::{Api, Client, ResourceExt};
+use serde_json::{Value, json};
+
+use crate::ask::ask;
+use crate::ownership::{self, Verdict};
+
+const RULES: &str = include_str!("../../../charts/argosy-member/files/rules.yaml");
+const RULES_CREATE_NAMESPACES: &str = include_str!("../../../charts/argosy-member/files/rules-create-namespaces.yaml");
+const RULES_OWN_NAMESPACE: &str = include_str!("../../../charts/argosy-member/files/rules-own-namespace.yaml");
+
+const FIELD_MANAGER: &str = "kubectl-argosy";
+
+/// An object of the account.
+pub struct Wanted {
+    resource: ApiResource,
+    namespace: Option<String>,
+    name: String,
+    object: Value,
+}
+
+impl Wanted {
+    fn api(&self, client: &Client) -> Api<DynamicObject> {
+        match &self.namespace {
+            Some(namespace) => Api::namespaced_with(client.clone(), namespace, &self.resource),
+            None => Api::all_with(client.clone(), &self.resource),
+        }
+    }
+
+    fn title(&self) -> String {
+        let namespace = self.namespace.as_ref().map(|namespace| format!("{namespace}/")).unwrap_or_default();
+        format!("{} {namespace}{} in the workload cluster", self.resource.kind, self.name)
+    }
+
+    /// Whether it is ours to change.
+    pub async fn check(&self, member: &Client, control_uid: &str, force: bool) -> Result<Verdict> {
+        let title = self.title();
+        let there = ask(&format!("read {title}"), self.api(member).get_opt(&self.name)).await?;
+        let labels = there.map(|there| there.metadata.labels.unwrap_or_default());
+        Ok(ownership::verdict(&title, labels.as_ref(), control_uid, force)?)
+    }
+}
+
+/// The account and its rights, in the order of creation, for a control cluster of this UID.
+pub fn objects(namespace: &str, control_uid: &str, create_namespaces: bool) -> Result<Vec<Wanted>> {
+    let mut rules = rules(RULES)?;
+    if create_namespaces {
+        rules.extend(self::rules(RULES_CREATE_NAMESPACES)?);
+    }
+    let role = format!("argosy-member:{namespace}:{ACCOUNT}");
+    let subjects = json!([{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": namespace}]);
+    let role_ref =
+        |kind: &str, name: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name});
+    let mut labels = ownership::labels(control_uid);
+    labels.insert("app.kubernetes.io/name".to_owned(), "argosy-member".to_owned());
+    let wanted = |resource: ApiResource, is_namespaced: bool, name: &str, content: Value| {
+        let namespace = is_namespaced.then(|| namespace.to_owned());
+        let mut object = json!({
+            "apiVersion": resource.api_version,
+            "kind": resource.kind,
+            "metadata": {"name": name, "namespace": namespace, "labels": labels},
+        });
+        if let (Some(object), Value::Object(content)) = (object.as_object_mut(), content) {
+            object.extend(content);
+        }
+        Wanted { resource, namespace, name: name.to_owned(), object }
+    };
+    Ok(vec![
+        // No pod there signs in with it.
+        wanted(erased::<ServiceAccount>(), true, ACCOUNT, json!({"automountServiceAccountToken": false})),
+        wanted(erased::<ClusterRole>(), false, &role, json!({"rules": rules})),
+        wanted(
+            erased::<ClusterRoleBinding>(),
+            false,
+            &role,
+            json!({"roleRef": role_ref("ClusterRole", &role), "subjects": subjects}),
+        ),
+        wanted(erased::<Role>(), true, ACCOUNT, json!({"rules": self::rules(RULES_OWN_NAMESPACE)?})),
+        wanted(
+            erased::<RoleBinding>(),
+            true,
+            ACCOUNT,
+            json!({"roleRef": role_ref("Role", ACCOUNT), "subjects": subjects}),
+        ),
+    ])
+}
+
+fn erased<K: kube::Resource<DynamicType = ()>>() -> ApiResource {
+    ApiResource::erase::<K>(&())
+}
+
+fn rules(text: &str) -> Result<Vec<PolicyRule>> {
+    serde_saphyr::from_str(text).context("the rules of argosy-member cannot be read")
+}
+
+/// Makes or changes the objects; nothing is written if one of them is not ours to change.
+pub async fn apply(member: &Client, namespace: &str, wanted: &[Wanted], control_uid: &str, force: bool) -> Result<()> {
+    let mut verdicts = Vec::new();
+    for wanted in wanted {
+        verdicts.push(wanted.check(member, control_uid, force).await?);
+    }
+    make_namespace(member, namespace).await?;
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    for (wanted, verdict) in wanted.iter().zip(verdicts) {
+        let title = wanted.title();
+        match verdict {
+            Verdict::Keep => eprintln!("{title} is Helm's and stays as it is"),
+            Verdict::Write => {
+                let api = wanted.api(member);
+                ask(&format!("write {title}"), api.patch(&wanted.name, &params, &Patch::Apply(&wanted.object))).await?;
+                eprintln!("{title}: done");
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn make_namespace(member: &Client, name: &str) -> Result<()> {
+    let api: Api<Namespace> = Api::all(member.clone());
+    let what = format!("namespace {name} in the workload cluster");
+    if ask(&format!("read {what}"), api.get_opt(name)).await?.is_none() {
+        let mut namespace = Namespace::default();
+        namespace.metadata.name = Some(name.to_owned());
+        ask(&format!("create {what}"), api.create(&PostParams::default(), &namespace)).await?;
+        eprintln!("{what}: done");
+    }
+    Ok(())
+}
+
+/// Deletes those that `join` made for this control cluster, the rights first. Says how many.
+pub async fn delete(member: &Client, wanted: &[Wanted], control_uid: &str) -> Result<usize> {
+    let mut deleted = 0;
+    for wanted in wanted.iter().rev() {
+        let (title, api) = (wanted.title(), wanted.api(member));
+        let there = ask(&format!("read {title}"), api.get_opt(&wanted.name)).await?;
+        match there {
+            Some(there) if ownership::is_ours(Some(there.labels()), control_uid) => {
+                ask(&format!("delete {title}"), api.delete(&wanted.name, &Default::default())).await?;
+                eprintln!("deleted {title}");
+                deleted += 1;
+            }
+            Some(_) => eprintln!("{title} stays: `kubectl argosy join` did not make it for this control cluster"),
+            None => {}
+        }
+    }
+    Ok(deleted)
+}
+
+/// A token of the account.
+pub struct Token {
+    pub text: String,
+    pub expires: Option<Timestamp>,
+}
+
+impl Token {
+    /// For how many hours from now it is good.
+    pub fn hours(&self) -> Option<i64> {
+        // Its first minute must not make 24 hours 23.
+        self.expires.map(|expires| (expires.as_second() - Timestamp::now().as_second() + 300) / 3600)
+    }
+}
+
+/// Asks the workload cluster for a token.
+pub async fn token(member: &Client, namespace: &str) -> Result<Token> {
+    let api: Api<ServiceAccount> = Api::namespaced(member.clone(), namespace);
+    let spec = TokenRequestSpec { expiration_seconds: Some(TOKEN_SECONDS), ..TokenRequestSpec::default() };
+    let request = TokenRequest { spec, ..TokenRequest::default() };
+    let what = format!("get a token of ServiceAccount {namespace}/{ACCOUNT} in the workload cluster");
+    let answer = ask(&what, api.create_token_request(ACCOUNT, &PostParams::default(), &request)).await?;
+    let status = answer.status.with_context(|| format!("cannot {what}: the answer has none"))?;
+    Ok(Token { text: status.token, expires: Some(status.expiration_timestamp.0) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    /// `resources verbs`, for what is granted.
+    fn granted(wanted: &Wanted) -> Vec<String> {
+        let rules: Vec<PolicyRule> =
+            serde_json::from_value(wanted.object.get("rules").cloned().unwrap_or(json!([]))).unwrap();
+        let join = |list: &Option<Vec<String>>| list.clone().unwrap_or_default().join(",");
+        rules
+            .iter()
+            .map(|rule| format!("{} [{}] {}", join(&rule.resources), join(&rule.resource_names), rule.verbs.join(",")))
+            .collect()
+    }
+
+    #[rstest]
+    #[case(false, &[])]
+    #[case(true, &["namespaces [] create", "serviceaccounts [default] get"])]
+    fn the_account_has_the_charts_rights(#[case] create_namespaces: bool, #[case] more: &[&str]) {
+        let objects = objects("ns", "uid", create_namespaces).unwrap();
+        let mut expected = vec![
+            "workflows [] get,list,watch,create,patch,delete",
+            "namespaces [] get",
+            "nodes,pods [] get,list,watch",
+        ];
+        expected.extend(more);
+        assert_eq!(granted(&objects[1]), expected);
+        assert_eq!(granted(&objects[3]), ["serviceaccounts/token [argosy-syncer] create"]);
+        for wanted in &objects {
+            let title = wanted.title();
+            serde_json::from_value::<DynamicObject>(wanted.object.clone()).expect(&title);
+        }
+        assert_eq!(objects[1].name, "argosy-member:ns:argosy-syncer");
+        assert_eq!(objects[4].object["roleRef"]["kind"], "Role");
+        let labels: std::collections::BTreeMap<String, String> =
+            serde_json::from_value(objects[0].object["metadata"]["labels"].clone()).unwrap();
+        assert!(ownership::is_ours(Some(&labels), "uid"));
+    }
+}

@@ -1,0 +1,241 @@
+//! `kubectl argosy join`: an account in the workload cluster, and what the control cluster needs to use it.
+
+pub mod account;
+mod refuse;
+pub mod register;
+mod trial;
+mod wait;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use argosy_api::kubeconfig;
+use clap::{ArgGroup, Args};
+use kube::Client;
+use kube::config::Kubeconfig;
+
+use self::account::Token;
+use self::register::{Known, Wish};
+use crate::ask::cluster_uid;
+use crate::connect::ControlArgs;
+use crate::member::{self, MemberArgs, WayArgs};
+
+/// Let workflows of the control cluster run in another cluster
+///
+/// In the workload cluster this makes a namespace, the service account argosy-syncer with the least rights (those of the
+/// chart argosy-member; where that chart is installed, its account is used), and asks for a token of 7 days, which the
+/// syncer renews every day. In the control cluster it makes the Secret NAME-kubeconfig and the WorkloadCluster NAME, and
+/// waits until the syncer has found the cluster and Argo Workflows in it.
+///
+/// Of your kubeconfig only the workload cluster's address and CA are handed on, none of your credentials. Joining again
+/// changes what is given and leaves the rest. Needs an administrator's rights in both clusters.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+#[command(group = ArgGroup::new("member").required(true).multiple(true).args(["member_context", "member_kubeconfig"]))]
+pub struct JoinArgs {
+    /// Name of the cluster: what label kubestellar.io/cluster says, and `kubectl argosy clusters` shows
+    #[arg(value_name = "NAME")]
+    name: String,
+    #[command(flatten)]
+    member: MemberArgs,
+    #[command(flatten)]
+    way: WayArgs,
+    /// Namespace of Argosy in the control cluster
+    #[arg(short, long, default_value = "argosy", help_heading = "Control cluster")]
+    namespace: String,
+    /// Labels of the WorkloadCluster, which rules select by; added to those it has
+    #[arg(long, value_name = "KEY=VALUE,…", value_delimiter = ',', value_parser = label)]
+    labels: Vec<(String, String)>,
+    /// Namespaces of the control cluster whose workflows may run in this one; '*' for every one
+    #[arg(long, value_name = "NAMESPACE,…", value_delimiter = ',', value_parser = consent)]
+    #[arg(required_unless_present = "renew")]
+    namespaces: Vec<String>,
+    /// Let the syncer create a workflow's namespace where it is missing
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    create_namespaces: Option<bool>,
+    /// Only get a new token for a cluster that has joined, such as one whose credentials have expired
+    #[arg(long, conflicts_with_all = ["labels", "namespaces", "create_namespaces", "server", "certificate_authority"])]
+    renew: bool,
+    /// Take over objects of the same names that `join` did not make
+    #[arg(long)]
+    force: bool,
+    /// How long to wait until the cluster is ready
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+    /// Do not wait until the cluster is ready
+    #[arg(long)]
+    no_wait: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  kubectl argosy join paris --member-context paris --namespaces science,finance --labels region=eu
+
+  # A cluster with a kubeconfig of its own, for every namespace
+  kubectl argosy join rome --member-kubeconfig rome.yaml --namespaces '*' --create-namespaces
+
+  # A cluster that the syncer reaches at another address than you do
+  kubectl argosy join kind --member-context kind-wec --namespaces '*' --server https://172.18.0.3:6443
+
+  # A new token, after the cluster could not be reached for 7 days
+  kubectl argosy join paris --member-context paris --renew";
+
+/// A label as `KEY=VALUE`; whether Kubernetes takes it, the API server says.
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected KEY=VALUE".to_owned()),
+    }
+}
+
+fn consent(text: &str) -> Result<String, String> {
+    let is_name = !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    if text == "*" || is_name { Ok(text.to_owned()) } else { Err("expected a namespace's name, or '*'".to_owned()) }
+}
+
+/// Both clusters, as their administrator.
+struct Sides {
+    control: Client,
+    control_uid: String,
+    member: Client,
+    member_uid: String,
+    kubeconfig: Kubeconfig,
+}
+
+/// Runs the verb.
+pub async fn run(args: JoinArgs, control: &ControlArgs) -> Result<()> {
+    refuse::name(&args.name)?;
+    let (kubeconfig, member) = args.member.connect(control).await?;
+    let control = control.client().await?;
+    let sides = Sides {
+        control_uid: cluster_uid(&control, "the control cluster").await?,
+        member_uid: cluster_uid(&member, "the workload cluster").await?,
+        control,
+        member,
+        kubeconfig,
+    };
+    let known = Known::read(&sides.control, &args.namespace, &args.name).await?;
+    refuse::clusters(&args.name, &known, &sides.control_uid, &sides.member_uid)?;
+    refuse::strangers(&args.name, &known, args.force)?;
+    if args.renew {
+        renew(&args, &sides, &known).await?
+    } else {
+        join(&args, &sides, &known).await?
+    }
+    if !args.no_wait {
+        wait::until_ready(&sides.control, &args.name, args.timeout).await?;
+    }
+    let done = if args.renew { "renewed" } else { "joined" };
+    crate::print(&format!("workloadcluster.argosy.dev/{} {done}\n", args.name))
+}
+
+async fn join(args: &JoinArgs, sides: &Sides, known: &Known) -> Result<()> {
+    let (name, namespace) = (&args.name, &args.member.member_namespace);
+    let context = args.member.member_context.as_deref();
+    let endpoint = member::endpoint(&sides.kubeconfig, context, &args.way, |file| std::fs::read(file))?;
+    if member::is_loopback(&endpoint.server) {
+        eprintln!(
+            "warning: {} means the machine that asks, so the syncer may not reach the cluster by it; say with --server \
+             where the syncer does",
+            endpoint.server
+        );
+    }
+    let create_namespaces =
+        args.create_namespaces.or(known.cluster.as_ref().map(|cluster| cluster.spec.create_namespaces));
+    let account = account::objects(namespace, &sides.control_uid, create_namespaces.unwrap_or_default())?;
+    account::apply(&sides.member, namespace, &account, &sides.control_uid, args.force).await?;
+    let token = account::token(&sides.member, namespace).await?;
+    let kubeconfig = kubeconfig::compose(name, &endpoint, &token.text);
+    trial::sign_in(&kubeconfig, &sides.member_uid).await?;
+    report(&token);
+
+    register::write_secret(&sides.control, &args.namespace, name, known.secret.as_ref(), None, &kubeconfig).await?;
+    let labels: BTreeMap<String, String> = args.labels.iter().cloned().collect();
+    let wish = Wish { labels, namespaces: args.namespaces.clone(), create_namespaces };
+    register::write_cluster(&sides.control, name, known.cluster.as_ref(), &wish).await
+}
+
+/// Puts a new token into the kubeconfig that is there.
+async fn renew(args: &JoinArgs, sides: &Sides, known: &Known) -> Result<()> {
+    let name = &args.name;
+    let (cluster, secret) = known.joined(name)?;
+    let key = &cluster.spec.kubeconfig_secret.key;
+    let old = register::kubeconfig(secret, key)?;
+    let namespace = &args.member.member_namespace;
+    if let Some(account) = account::objects(namespace, &sides.control_uid, false)?.first() {
+        // Another control cluster's account may have the same name.
+        account.check(&sides.member, &sides.control_uid, args.force).await?;
+    }
+    let token = account::token(&sides.member, namespace).await?;
+    let renewed = kubeconfig::with_token(old, &token.text).with_context(|| {
+        format!("the kubeconfig of {name} signs in with no token, so there is none to renew; join it without --renew")
+    })?;
+    trial::sign_in(&renewed, &sides.member_uid).await?;
+    report(&token);
+    register::write_secret(&sides.control, &args.namespace, name, Some(secret), Some(key), &renewed).await
+}
+
+fn report(token: &Token) {
+    let until = token.expires.map(|expires| format!(", good until {expires}")).unwrap_or_default();
+    eprintln!("got a token{until}");
+    // The syncer renews a token when half of its time is over, at the latest after a day.
+    if token.hours().is_some_and(|hours| hours < 24) {
+        eprintln!(
+            "warning: the workload cluster grants tokens of {} h only: after a longer cut `kubectl argosy join --renew` \
+             is needed",
+            token.hours().unwrap_or_default()
+        );
+    }
+}
+
+/// Name of the Secret that `join` makes.
+pub fn secret_name(cluster: &str) -> String {
+    format!("{cluster}-kubeconfig")
+}
+
+/// Labels of what `join` makes in the control cluster.
+fn control_labels(cluster: &str) -> BTreeMap<String, String> {
+    crate::ownership::labels(cluster)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+    use rstest::rstest;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        join: JoinArgs,
+    }
+
+    fn parse(args: &str) -> Result<JoinArgs, String> {
+        let parsed = Cli::try_parse_from(format!("x c {args}").split_whitespace());
+        parsed.map(|cli| cli.join).map_err(|error| error.to_string().lines().take(2).collect::<Vec<_>>().join(" "))
+    }
+
+    #[rstest]
+    #[case::nothing("", "required arguments were not provided")]
+    #[case::no_consent("--member-context m", "--namespaces")]
+    #[case::consent_to_nothing("--member-context m --namespaces a,", "expected a namespace's name, or '*'")]
+    #[case::no_member("--namespaces a", "--member-context")]
+    #[case::a_label_without_value("--member-context m --namespaces a --labels env", "expected KEY=VALUE")]
+    #[case::renew_changes_nothing_else("--member-context m --renew --namespaces a", "cannot be used with")]
+    fn what_the_command_line_refuses(#[case] args: &str, #[case] expected: &str) {
+        let error = parse(args).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    }
+
+    #[rstest]
+    #[case("", None)]
+    #[case("--create-namespaces", Some(true))]
+    #[case("--create-namespaces=false", Some(false))]
+    fn creating_namespaces_is_left_alone_where_it_is_not_said(#[case] args: &str, #[case] expected: Option<bool>) {
+        let parsed = parse(&format!("--member-kubeconfig f --namespaces a,b --labels k=v,l= {args}")).unwrap();
+        assert_eq!(parsed.create_namespaces, expected);
+        assert_eq!(parsed.namespaces, ["a", "b"]);
+        assert_eq!(parsed.labels, [("k".into(), "v".into()), ("l".into(), String::new())]);
+    }
+}

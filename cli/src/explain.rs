@@ -76,7 +76,7 @@ pub async fn run(args: ExplainArgs, control: &ControlArgs) -> Result<()> {
     let rules = Namespace::new(&namespace, object.labels(), object.annotations());
 
     let stop = CancellationToken::new();
-    let (known, watches) = Known::watch(client, 0, stop.clone());
+    let (known, watches) = Known::watch(client, stop.clone());
     let watching = tokio::spawn(watches);
     let synced = tokio::time::timeout(PATIENCE, known.all_synced()).await;
     synced.context("the control cluster did not show its rules and clusters in time: is Argosy installed there, and may you list namespaces, PlacementPolicies, WorkloadClusters and WorkflowTemplates?")?;

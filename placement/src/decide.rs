@@ -1,6 +1,5 @@
 //! The decision at a workflow's creation, and the same question asked again before it is delivered.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -105,38 +104,13 @@ pub struct Surveyed<'a> {
 pub fn survey<'a>(request: &Request, rule: &Rule, fleet: &Fleet<'a>) -> Vec<Surveyed<'a>> {
     let asks = estimate(&request.demand.peak);
     let selected = fleet.clusters.iter().filter(|cluster| rule.clusters.matches(&cluster.labels));
-    let mut surveyed: Vec<Surveyed> = selected
-        .map(|cluster| Surveyed {
-            cluster,
-            verdict: consented(request.namespace, cluster)
-                .and_then(|()| available(request, cluster, fleet))
-                .map(|()| f64::default()),
-        })
-        .collect();
-    let placed = anticipated(rule, &surveyed, fleet);
-    for (index, Surveyed { cluster, verdict }) in surveyed.iter_mut().enumerate() {
-        if let Ok(verdict) = verdict {
-            *verdict = score(rule.strategy, cluster, index, &asks, &placed, fleet.now);
-        }
-    }
-    surveyed
-}
-
-/// What is placed once other replicas have placed what they are at, too: they decide as this one does.
-fn anticipated<'a>(rule: &Rule, able: &[Surveyed], fleet: &Fleet<'a>) -> Cow<'a, Placed> {
-    let mut placed = Cow::Borrowed(fleet.placed);
-    if rule.strategy != Strategy::LeastLoaded {
-        return placed;
-    }
-    for asks in &fleet.placed.concurrent {
-        let able = able.iter().filter(|surveyed| surveyed.verdict.is_ok()).map(|surveyed| surveyed.cluster);
-        let scored = able.map(|cluster| (cluster, score(rule.strategy, cluster, 0, asks, &placed, fleet.now)));
-        let best = scored.max_by(|(a, x), (b, y)| x.total_cmp(y).then_with(|| b.name.cmp(&a.name)));
-        if let Some((best, _)) = best {
-            placed.to_mut().pending.entry(best.name.clone()).or_default().add(asks);
-        }
-    }
-    placed
+    let surveyed = selected.enumerate().map(|(index, cluster)| Surveyed {
+        cluster,
+        verdict: consented(request.namespace, cluster)
+            .and_then(|()| available(request, cluster, fleet))
+            .map(|()| score(rule.strategy, cluster, index, &asks, fleet.placed, fleet.now)),
+    });
+    surveyed.collect()
 }
 
 /// Decides by the workflow's own label, then by the rule that was found for it; with neither, the workflow is none of

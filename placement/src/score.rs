@@ -24,8 +24,6 @@ pub struct Placed {
     pub pending: HashMap<String, Resources>,
     /// By cluster: active workflows that the rule in question has there.
     pub by_rule: HashMap<String, u32>,
-    /// What other replicas may be placing at this moment, which nobody has seen yet.
-    pub concurrent: Vec<Resources>,
 }
 
 /// What a workflow is taken to use: what it asks for, and something for pods that ask for nothing.

@@ -50,7 +50,7 @@ pub async fn run(args: Args) -> Result<()> {
     let metrics = Metrics::default();
     let mut registry = prometheus_client::registry::Registry::default();
     metrics.register(&mut registry);
-    let (known, keep_known) = Known::watch(control.clone(), 0, shutdown.clone());
+    let (known, keep_known) = Known::watch(control.clone(), shutdown.clone());
     let readiness = Arc::clone(&known);
     let is_ready = move || {
         if readiness.is_synced() { Ok(()) } else { Err("namespaces, policies and WorkloadClusters are not listed yet") }

@@ -113,7 +113,7 @@ fn client() -> kube::Client {
 fn webhook(runtime: &Runtime) -> Router {
     runtime.block_on(async {
         let client = client();
-        let (known, watches) = Known::watch(client.clone(), 0, CancellationToken::new());
+        let (known, watches) = Known::watch(client.clone(), CancellationToken::new());
         tokio::spawn(watches);
         known.all_synced().await;
         router(Arc::new(Server::new(known, client, Metrics::register(&mut Registry::default()))))

@@ -23,10 +23,6 @@ pub struct Args {
     #[arg(long, env = "POD_NAMESPACE", default_value = "argosy", value_name = "NAME")]
     pub(crate) namespace: String,
 
-    /// How many replicas share the requests; what the others may be deciding at the same moment is counted in
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
-    pub(crate) replicas: u32,
-
     /// How long to go on answering after SIGTERM, while the API server learns that this replica is leaving
     #[arg(long, default_value = "5s", value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub(crate) drain: Duration,

@@ -17,7 +17,7 @@ use crate::server::{Server, router, serve};
 
 /// Runs the webhook until SIGTERM. Whatever else ends it is an error.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let Args { listen, namespace, replicas, drain, client, certs, admin, logs } = args;
+    let Args { listen, namespace, drain, client, certs, admin, logs } = args;
     logs.init()?;
     let stop = shutdown::on_signal().context("signals cannot be received")?;
     // Whatever answering needs goes on until the last request is answered.
@@ -27,7 +27,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let client = client.client().await?;
     tracing::info!(%listen, namespace, "webhook starts");
 
-    let (known, watches) = Known::watch(client.clone(), replicas - 1, end.clone());
+    let (known, watches) = Known::watch(client.clone(), end.clone());
     let (certificates, certified, keeper) = Keeper::start(client.clone(), &namespace, certs, end.clone());
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);

@@ -23,7 +23,7 @@ use tower::ServiceExt;
 /// The router, once it knows namespaces and clusters.
 async fn webhook() -> (Router, Registry) {
     let client = api_server::client();
-    let (known, watches) = Known::watch(client.clone(), 0, CancellationToken::new());
+    let (known, watches) = Known::watch(client.clone(), CancellationToken::new());
     tokio::spawn(watches);
     for _ in 0..500 {
         if known.is_synced() {

@@ -244,17 +244,6 @@ fn what_was_just_placed_takes_room() {
 }
 
 #[test]
-fn what_other_replicas_may_be_placing_counts_as_if_they_decided_as_this_one_does() {
-    let rule = rule(json!({"clusters": "name in (c5,c6)", "strategy": "LeastLoaded"})).unwrap();
-    let one = |cpu| [("cpu", cpu)].into_iter().collect::<Resources>();
-    for (concurrent, expected) in [(vec![], "c6"), (vec![one(1000); 3], "c6"), (vec![one(1000); 4], "c5")] {
-        let placed = Placed { concurrent, ..Placed::default() };
-        let decision = ask(&Case { placed, ..Case::default() }, &Found::Rule(&rule));
-        assert!(matches!(&decision, Decision::Place { cluster, .. } if cluster == expected), "{decision:?}");
-    }
-}
-
-#[test]
 fn spread_counts_the_rules_own_workflows() {
     let rule = rule(json!({"clusters": "name in (c2,c5,c6)", "strategy": "Spread"})).unwrap();
     let by_rule = HashMap::from([("c2".to_owned(), 3), ("c5".to_owned(), 1), ("c6".to_owned(), 2)]);

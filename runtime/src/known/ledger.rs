@@ -15,10 +15,6 @@ use kube::runtime::watcher::Event;
 /// How long a decision of this process counts if no workflow with its stamp is ever seen: it was a dry run, or something
 /// else refused the workflow.
 const UNSEEN: i64 = 10;
-/// A decision is under way for about so long: then its workflow exists, and others see it.
-const IN_FLIGHT: i64 = 1;
-/// What peers may be placing is taken to be at most so many workflows, of the same size altogether.
-const PARTS: u64 = 8;
 /// Pods of a running workflow show in figures that were counted so many seconds after it was first seen running.
 const SHOWS_AFTER: i64 = 2;
 
@@ -28,8 +24,6 @@ type RuleKey = (String, RuleSource);
 /// The decisions that count beside the figures.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    /// How many other replicas decide, too.
-    peers: u32,
     state: Mutex<State>,
 }
 
@@ -76,11 +70,6 @@ impl Active {
 }
 
 impl Ledger {
-    /// Empty; `peers` other replicas decide, too.
-    pub fn new(peers: u32) -> Self {
-        Self { peers, state: Mutex::default() }
-    }
-
     /// Takes in an event of the watch of routed workflows that are not done.
     pub fn apply<K: ResourceExt>(&self, event: Event<K>, now: i64) {
         let mut state = self.state();
@@ -119,8 +108,7 @@ impl Ledger {
     pub fn placed(&self, namespace: &str, rule: &RuleSource, now: i64) -> Placed {
         let mut state = self.state();
         state.own.retain(|own| now - own.at <= UNSEEN);
-        let concurrent = concurrent(&state.own, self.peers, now);
-        let mut placed = Placed { pending: state.pending.clone(), by_rule: HashMap::new(), concurrent };
+        let mut placed = Placed { pending: state.pending.clone(), by_rule: HashMap::new() };
         for own in &state.own {
             placed.pending.entry(own.placed.cluster.clone()).or_default().add(&own.placed.asks);
         }
@@ -134,18 +122,6 @@ impl Ledger {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// What the peers may be placing: each about as much as this process, of whose decisions the peers see nothing yet
-/// either. Who asks for the decisions deals them out evenly, as a Service does.
-fn concurrent(own: &[Own], peers: u32, now: i64) -> Vec<Resources> {
-    let in_flight = own.iter().filter(|own| now - own.at <= IN_FLIGHT);
-    let mut sum = Resources::default();
-    let count = u64::from(peers) * in_flight.map(|own| sum.add(&own.placed.asks)).count() as u64;
-    sum.times(u64::from(peers));
-    let parts = count.min(PARTS);
-    sum.share(1, parts);
-    (0..parts).map(|_| sum.clone()).collect()
 }
 
 impl State {
@@ -258,19 +234,6 @@ mod tests {
         assert_eq!((pending(&ledger, "c1", 105), count(&ledger, "team", "c1")), (0, 1));
         ledger.apply(Event::Delete(routed("u", "c1", "Succeeded", &stamp)), 110);
         assert_eq!((pending(&ledger, "c1", 110), count(&ledger, "team", "c1")), (0, 0));
-    }
-
-    #[test]
-    fn each_peer_is_taken_to_place_as_much_at_this_moment() {
-        let ledger = Ledger::new(2);
-        let concurrent = |now| ledger.placed("team", &RuleSource::Namespace, now).concurrent;
-        assert!(concurrent(100).is_empty());
-        ledger.reserve("team", &stamp("c1", "500m"), 100);
-        assert_eq!(concurrent(100).iter().map(|one| one.get("cpu")).collect::<Vec<_>>(), [500, 500]);
-        (0..7).for_each(|_| ledger.reserve("team", &stamp("c2", "500m"), 100));
-        assert_eq!(concurrent(101).iter().map(|one| one.get("cpu")).collect::<Vec<_>>(), [1000; 8]);
-        assert!(concurrent(102).is_empty());
-        assert!(Ledger::default().placed("team", &RuleSource::Namespace, 100).concurrent.is_empty());
     }
 
     #[test]

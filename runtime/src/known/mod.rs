@@ -106,10 +106,9 @@ fn by_name(clusters: &HashMap<String, Arc<Cluster>>) -> Vec<Arc<Cluster>> {
 }
 
 impl Known {
-    /// Starts to watch: what is known, and the future that keeps it fresh until `shutdown`. `peers` other replicas are
-    /// asked for decisions as often as this one.
-    pub fn watch(client: Client, peers: u32, shutdown: CancellationToken) -> (Arc<Self>, impl Future<Output = ()>) {
-        let known = Arc::new(Self { ledger: Ledger::new(peers), ..Self::default() });
+    /// Starts to watch: what is known, and the future that keeps it fresh until `shutdown`.
+    pub fn watch(client: Client, shutdown: CancellationToken) -> (Arc<Self>, impl Future<Output = ()>) {
+        let known = Arc::new(Self::default());
         let kept = Arc::clone(&known);
         (known, async move {
             tokio::select! {

@@ -120,45 +120,26 @@ fn kept(testbed: &Testbed, name: &str) -> PathBuf {
 /// # Errors
 /// The testbed runs no such process, or it does not start.
 pub async fn start(testbed: &Testbed, name: &str) -> Result<()> {
-    start_as(testbed, name, name).await
-}
-
-/// Starts a second webhook beside the first one. Answers its address, `https://HOST:PORT/route`.
-///
-/// # Errors
-/// As [`start`], or there is no free port.
-pub async fn start_second_webhook(testbed: &mut Testbed) -> Result<String> {
-    let name = format!("{WEBHOOK}-2");
-    let port = testbed.state.port(&serving_port(&name))?;
-    testbed.state.port(&admin_port(&name))?;
-    start_as(testbed, &name, WEBHOOK).await?;
-    Ok(format!("https://{}:{port}/route", testbed.control().host_address))
-}
-
-/// Starts the program `program` as the daemon `name`.
-async fn start_as(testbed: &Testbed, name: &str, program: &str) -> Result<()> {
-    ensure!(testbed.state.nodes == Nodes::Played, "on real nodes {program} is a Deployment");
+    ensure!(testbed.state.nodes == Nodes::Played, "on real nodes {name} is a Deployment");
     let port =
         |purpose: &str| testbed.state.ports.get(purpose).copied().with_context(|| format!("no port for {purpose}"));
-    let kubeconfig = testbed.layout.cluster_dir("control").join(format!("{program}.kubeconfig"));
+    let kubeconfig = testbed.layout.cluster_dir("control").join(format!("{name}.kubeconfig"));
     if !kubeconfig.exists() {
-        let token = token(&testbed.control().client().await?, NAMESPACE, program).await?;
-        write_file(&kubeconfig, testbed.control().kubeconfig_with_token(program, &token)?, 0o600)?;
+        let token = token(&testbed.control().client().await?, NAMESPACE, name).await?;
+        write_file(&kubeconfig, testbed.control().kubeconfig_with_token(name, &token)?, 0o600)?;
     }
     let host = testbed.control().host_address;
-    let own = match program {
+    let own = match name {
         WEBHOOK => vec![
             format!("--listen={host}:{}", port(&serving_port(name))?),
             format!("--tls-san={host}"),
             "--webhook-configuration=argosy".to_owned(),
-            // As the chart has it; a case starts the second one.
-            "--replicas=2".to_owned(),
             // Nothing stands between it and the API server that would have to learn that it goes.
             "--drain=0s".to_owned(),
         ],
         _ => vec!["--identity=testbed".to_owned(), format!("--log={LOG}")],
     };
-    Daemon::new(&testbed.layout, "control", name, &kept(testbed, program))
+    Daemon::new(&testbed.layout, "control", name, &kept(testbed, name))
         .args([format!("--kubeconfig={}", kubeconfig.display()), format!("--namespace={NAMESPACE}")])
         .args([format!("--admin-listen={host}:{}", port(&admin_port(name))?)])
         .args(own)

@@ -1,4 +1,4 @@
-//! Placement by load: over three clusters of different sizes, by two webhooks at once.
+//! Placement by load: over three clusters of different sizes.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -6,22 +6,17 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use argosy_api::WorkloadCluster;
 use futures::future::try_join_all;
-use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
-use testbed::{argosy, process};
 
 use super::{Case, case};
 use crate::world::{World, wait_for};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        case!(
-            "60 workflows at once through two webhooks load three clusters evenly, and none where it cannot fit",
-            evenly
-        ),
+        case!("60 workflows at once load three clusters evenly, and none goes where it cannot fit", evenly),
         case!("nothing more goes to a cluster that is cordoned", cordoned),
         case!("a cluster that comes takes 20 that wait within 5 s", added),
     ]
@@ -30,12 +25,12 @@ pub(super) fn cases() -> Vec<Case> {
 /// CPUs of the one node that each cluster has.
 const CPUS: [(&str, i64); 3] = [("cluster1", 8), ("cluster2", 16), ("cluster3", 24)];
 
-/// A workflow whose pod asks for so much CPU and runs until it is deleted; `replica` says which webhook is asked.
-fn asking(namespace: &str, millicores: i64, replica: usize) -> Value {
+/// A workflow whose pod asks for so much CPU and runs until it is deleted.
+fn asking(namespace: &str, millicores: i64) -> Value {
     json!({
         "apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow",
         "metadata": {
-            "generateName": "load-", "namespace": namespace, "labels": {"e2e-replica": replica.to_string()},
+            "generateName": "load-", "namespace": namespace,
             "annotations": {"asks": millicores.to_string()},
         },
         "spec": {
@@ -54,8 +49,8 @@ fn asking(namespace: &str, millicores: i64, replica: usize) -> Value {
 
 async fn create_all(world: &World, namespace: &str, sizes: &[i64]) -> Result<()> {
     let api = world.originals(namespace);
-    let created = sizes.iter().enumerate().map(|(i, size)| {
-        let (api, workflow) = (api.clone(), asking(namespace, *size, 1 + i % 2));
+    let created = sizes.iter().map(|size| {
+        let (api, workflow) = (api.clone(), asking(namespace, *size));
         async move { api.create(&PostParams::default(), &serde_json::from_value(workflow)?).await.context("creating") }
     });
     try_join_all(created).await.map(drop)
@@ -81,11 +76,7 @@ async fn evenly(world: World) -> Result<()> {
         nodes.patch_status(&format!("{name}-node"), &PatchParams::default(), &patch).await?;
     }
     figures(&world).await?;
-    let mut testbed = world.testbed.clone();
-    let url = argosy::start_second_webhook(&mut testbed).await?;
-    let result = through_both(&world, &url).await;
-    process::stop(&world.testbed.layout, "control", "argosy-webhook-2");
-    result
+    spread_60(&world).await
 }
 
 /// Waits until the figures of all clusters show these CPUs, all free.
@@ -105,42 +96,9 @@ async fn figures(world: &World) -> Result<()> {
     .await
 }
 
-async fn through_both(world: &World, url: &str) -> Result<()> {
-    let configurations: Api<MutatingWebhookConfiguration> = Api::all(world.control.clone());
-    let mut second = configurations.get("argosy").await?;
-    second.metadata = kube::api::ObjectMeta { name: Some("argosy-2".to_owned()), ..Default::default() };
-    let select =
-        |operator: &str| json!({"matchExpressions": [{"key": "e2e-replica", "operator": operator, "values": ["2"]}]});
-    for webhook in second.webhooks.iter_mut().flatten() {
-        webhook.client_config.url = Some(url.to_owned());
-        webhook.object_selector = Some(serde_json::from_value(select("In"))?);
-    }
-    configurations.create(&PostParams::default(), &second).await?;
-    let others = |selector: Value| {
-        Patch::Json::<()>(
-            serde_json::from_value(json!([{"op": "add", "path": "/webhooks/0/objectSelector", "value": selector}]))
-                .unwrap_or_default(),
-        )
-    };
-    configurations.patch("argosy", &PatchParams::default(), &others(select("NotIn"))).await?;
-    let result = spread_60(world).await;
-    configurations.patch("argosy", &PatchParams::default(), &others(json!({}))).await?;
-    configurations.delete("argosy-2", &DeleteParams::default()).await?;
-    result
-}
-
 async fn spread_60(world: &World) -> Result<()> {
     let rule = json!({"argosy.dev/clusters": "env=testbed"});
     world.namespace("load", rule).await?;
-    // Both webhooks answer: each routes in a dry run.
-    for replica in [1, 2] {
-        wait_for("the webhook", || async {
-            let dry_run = PostParams { dry_run: true, ..PostParams::default() };
-            let probe = serde_json::from_value(asking("load", 1, replica))?;
-            Ok(world.originals("load").create(&dry_run, &probe).await.map(drop).map_err(|error| error.to_string()))
-        })
-        .await?;
-    }
     // 33.2 of 48 CPUs: 69 %. One fits only into the two larger clusters. The large ones are sent first: behind the
     // others no order of choices could make up for them.
     let sizes: Vec<i64> = [9_000, 4_000, 4_000].into_iter().chain([285; 57]).collect();
@@ -187,7 +145,7 @@ async fn without_cluster3(world: &World) -> Result<()> {
     let strict = json!({"argosy.dev/clusters": "name=cluster3", "argosy.dev/no-cluster": "Reject"});
     world.namespace("cordon-probe", strict).await?;
     wait_for("the cordon to be in force", || async {
-        let said = world.refusal("cordon-probe", &asking("cordon-probe", 1, 1)).await?;
+        let said = world.refusal("cordon-probe", &asking("cordon-probe", 1)).await?;
         Ok(if said.contains("is cordoned") { Ok(()) } else { Err(said) })
     })
     .await?;

@@ -1,5 +1,5 @@
 //! The webhook's own time for one review, from its bytes to the answer's, at a large site: 1,000 namespaces, 200 policies,
-//! 100 clusters of 4 kinds of nodes. `cargo bench -p argosy-webhook`.
+//! 100 clusters of 4 kinds of nodes. `cargo bench -p argosy-webhook`; figures are in docs/performance.md.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 

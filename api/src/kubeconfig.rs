@@ -1,13 +1,20 @@
 //! The kubeconfig of a WorkloadCluster as `kubectl argosy join` writes it and the syncer renews it: one cluster, one
 //! user, one token, all of it inline.
 
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use serde_json::{Value, json};
 
 /// The account that the control cluster's syncer signs in as.
 pub const ACCOUNT: &str = "argosy-syncer";
 
 /// How long a token is good for; the API server may grant less.
-pub const TOKEN_SECONDS: i64 = 7 * 24 * 3600;
+const TOKEN_SECONDS: i64 = 7 * 24 * 3600;
+
+/// What the WEC's API server is asked for a token with.
+pub fn token_request() -> TokenRequest {
+    let spec = TokenRequestSpec { expiration_seconds: Some(TOKEN_SECONDS), ..TokenRequestSpec::default() };
+    TokenRequest { spec, ..TokenRequest::default() }
+}
 
 /// Where an API server is, and by what it is recognised.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 pub const READY: &str = "Ready";
 /// Type of the condition that says whether the cluster can run Argo Workflows.
 pub const ARGO_READY: &str = "ArgoReady";
+/// Type of the condition that says whether nodes and pods there can be counted.
+pub const CAPACITY_KNOWN: &str = "CapacityKnown";
 
 /// A cluster that runs workflows for the control cluster. Its labels are what `argosy.dev/clusters` selects by.
 #[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -91,7 +93,7 @@ fn default_key() -> String {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadClusterStatus {
-    /// `Ready` and `ArgoReady`.
+    /// `Ready`, `ArgoReady` and `CapacityKnown`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

@@ -87,11 +87,6 @@ impl Resources {
     pub fn beyond<'a>(&'a self, free: &'a Self) -> impl Iterator<Item = &'a str> {
         self.iter().filter(|(name, amount)| *amount > 0 && *amount > free.get(name)).map(|(name, _)| name)
     }
-
-    /// The form they have in Kubernetes' objects.
-    pub fn to_quantities(&self) -> BTreeMap<String, Quantity> {
-        self.iter().map(|(name, amount)| (name.to_owned(), Quantity(print_quantity(name, amount)))).collect()
-    }
 }
 
 /// What is no quantity is left out.

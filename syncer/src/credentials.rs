@@ -3,14 +3,12 @@
 
 use std::time::Duration;
 
-use argosy_api::kubeconfig::{self, TOKEN_SECONDS};
-use argosy_api::names;
 use argosy_api::workload_cluster::SecretKey;
+use argosy_api::{kubeconfig, names};
 use argosy_runtime::client::{RequestError, within};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use k8s_openapi::ByteString;
-use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -122,8 +120,7 @@ impl Credentials<'_> {
             return Ok(Some(Duration::from_secs(due_in)));
         }
         let accounts: Api<ServiceAccount> = Api::namespaced((*wec).clone(), account_namespace);
-        let spec = TokenRequestSpec { expiration_seconds: Some(TOKEN_SECONDS), ..TokenRequestSpec::default() };
-        let request = TokenRequest { spec, ..TokenRequest::default() };
+        let request = kubeconfig::token_request();
         let answer = within(accounts.create_token_request(account, &PostParams::default(), &request)).await;
         let granted = answer.map_err(|source| RenewError::Ask { source })?.status.ok_or(RenewError::Empty)?;
         let renewed = kubeconfig::with_token(old, &granted.token).ok_or(RenewError::Empty)?;

@@ -1,17 +1,16 @@
 //! What is found out about a WEC, and how it is told: the conditions of its WorkloadCluster.
 
-use argosy_api::workload_cluster::{ARGO_READY, READY};
+use argosy_api::workload_cluster::{ARGO_READY, CAPACITY_KNOWN, READY};
 use argosy_api::{WorkloadCluster, WorkloadClusterStatus, workflow};
 use argosy_runtime::client::{RequestError, within};
 use k8s_openapi::api::core::v1::Namespace;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
-/// Type of the condition that says whether nodes and pods there can be counted.
-pub const CAPACITY_KNOWN: &str = "CapacityKnown";
+use crate::condition;
+
 /// The reason of a [`Trouble`] that may well pass by itself.
 pub const UNREACHABLE: &str = "Unreachable";
 /// The reason of a [`Trouble`] with credentials.
@@ -84,21 +83,9 @@ pub fn status_after(
     now: Timestamp,
 ) -> WorkloadClusterStatus {
     let mut status = before.cloned().unwrap_or_default();
+    let conditions = &mut status.conditions;
     let mut set = |r#type: &str, value: &str, reason: &str, message: &str| {
-        let since = status.condition(r#type).filter(|known| known.status == value);
-        let condition = Condition {
-            type_: r#type.to_owned(),
-            status: value.to_owned(),
-            reason: reason.to_owned(),
-            message: message.to_owned(),
-            observed_generation: generation,
-            last_transition_time: since.map_or(Time(now), |known| known.last_transition_time.clone()),
-        };
-        // In its place: another order would be a write.
-        match status.conditions.iter_mut().find(|known| known.type_ == r#type) {
-            Some(known) => *known = condition,
-            None => status.conditions.push(condition),
-        }
+        condition::set(conditions, r#type, (value, reason, message), generation, now);
     };
     match look {
         Ok(seen) => {
@@ -185,6 +172,7 @@ async fn try_report(api: &Api<WorkloadCluster>, name: &str, look: &Result<Seen, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()

@@ -5,6 +5,7 @@
 mod announce;
 mod args;
 mod cluster;
+mod condition;
 mod copy;
 mod credentials;
 mod deliver;

@@ -2,8 +2,7 @@
 //! same files.
 
 use anyhow::{Context, Result};
-use argosy_api::kubeconfig::{ACCOUNT, TOKEN_SECONDS};
-use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use argosy_api::kubeconfig::{ACCOUNT, token_request};
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding};
 use k8s_openapi::jiff::Timestamp;
@@ -173,10 +172,8 @@ impl Token {
 /// Asks the workload cluster for a token.
 pub async fn token(member: &Client, namespace: &str) -> Result<Token> {
     let api: Api<ServiceAccount> = Api::namespaced(member.clone(), namespace);
-    let spec = TokenRequestSpec { expiration_seconds: Some(TOKEN_SECONDS), ..TokenRequestSpec::default() };
-    let request = TokenRequest { spec, ..TokenRequest::default() };
     let what = format!("get a token of ServiceAccount {namespace}/{ACCOUNT} in the workload cluster");
-    let answer = ask(&what, api.create_token_request(ACCOUNT, &PostParams::default(), &request)).await?;
+    let answer = ask(&what, api.create_token_request(ACCOUNT, &PostParams::default(), &token_request())).await?;
     let status = answer.status.with_context(|| format!("cannot {what}: the answer has none"))?;
     Ok(Token { text: status.token, expires: Some(status.expiration_timestamp.0) })
 }

@@ -194,11 +194,6 @@ pub fn secret_name(cluster: &str) -> String {
     format!("{cluster}-kubeconfig")
 }
 
-/// Labels of what `join` makes in the control cluster.
-fn control_labels(cluster: &str) -> BTreeMap<String, String> {
-    crate::ownership::labels(cluster)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,8 +11,9 @@ use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
-use super::{control_labels, secret_name};
+use super::secret_name;
 use crate::ask::{ask, told};
+use crate::ownership;
 
 /// Key of the kubeconfig in the Secrets that `join` makes.
 const KEY: &str = "kubeconfig";
@@ -99,11 +100,11 @@ pub async fn write_secret(
         None => {
             let mut secret = Secret { data: Some(data), type_: Some("Opaque".to_owned()), ..Secret::default() };
             secret.metadata.name = Some(name.clone());
-            secret.metadata.labels = Some(control_labels(cluster));
+            secret.metadata.labels = Some(ownership::labels(cluster));
             ask(&what, api.create(&PostParams::default(), &secret)).await?;
         }
         Some(known) => {
-            let metadata = json!({"resourceVersion": known.resource_version(), "labels": control_labels(cluster)});
+            let metadata = json!({"resourceVersion": known.resource_version(), "labels": ownership::labels(cluster)});
             let patch = Patch::Merge(json!({"metadata": metadata, "data": data}));
             ask(&what, api.patch(&name, &PatchParams::default(), &patch)).await?;
         }
@@ -124,7 +125,7 @@ impl Wish {
     /// The patch that makes it so, of nothing or of what is there. Only what is wished for changes.
     fn patch(&self, name: &str, known: Option<&WorkloadCluster>) -> Value {
         let mut labels = self.labels.clone();
-        labels.extend(control_labels(name));
+        labels.extend(ownership::labels(name));
         let mut spec = json!({
             "kubeconfigSecret": {"name": secret_of(name, known), "key": KEY},
             "namespaces": self.namespaces,

@@ -1,12 +1,11 @@
 //! What is written to a WorkloadCluster's status, and how.
 
 use argosy_api::Capacity;
-use json_patch::jsonptr::PointerBuf;
-use json_patch::{AddOperation, PatchOperation};
 use kube::api::Patch;
 use serde_json::{Map, Value, json};
 
 use super::census;
+use crate::status::add;
 
 /// The status fields that are the inventory's; all others are health's.
 #[derive(Debug)]
@@ -46,16 +45,13 @@ impl Figures {
         match &self.capacity {
             Count::Done(capacity) => {
                 let fields = [("capacity", json!(capacity))].into_iter().chain(active);
+                let put = |(field, value)| add(&["status", field], value);
                 Some(Patch::Json(json_patch::Patch(fields.map(put).collect())))
             }
             Count::Impossible => Some(merge([("capacity", Value::Null)].into_iter().chain(active))),
             Count::UnderWay => active.map(|active| merge([active])),
         }
     }
-}
-
-fn put((field, value): (&str, Value)) -> PatchOperation {
-    PatchOperation::Add(AddOperation { path: PointerBuf::from_tokens(["status", field]), value })
 }
 
 fn merge<'a>(fields: impl IntoIterator<Item = (&'a str, Value)>) -> Patch<Value> {

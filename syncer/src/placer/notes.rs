@@ -8,7 +8,7 @@ use argosy_api::{PlacementPolicy, names};
 use argosy_placement::{Policy, kubestellar};
 use argosy_runtime::client::{RequestError, within};
 use k8s_openapi::api::core::v1::{Namespace, ObjectReference};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::core::PartialObjectMeta;
@@ -16,6 +16,7 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use super::Placer;
+use crate::condition;
 
 /// What has been noted.
 #[derive(Default)]
@@ -91,21 +92,14 @@ async fn accept(placer: &Placer, policy: &Policy) -> Result<(), RequestError> {
         None => ("True", "Parsed", "the policy is in force".to_owned()),
         Some(error) => ("False", "Unreadable", format!("workflows that it is about are refused: {error}")),
     };
-    let conditions = known.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let present = conditions.iter().find(|condition| condition.type_ == ACCEPTED);
-    if present.is_some_and(|present| present.status == status && present.message == message) {
+    let before = known.status.clone().unwrap_or_default().conditions;
+    let mut conditions = before.clone();
+    condition::set(&mut conditions, ACCEPTED, (status, reason, &message), known.metadata.generation, Timestamp::now());
+    let is_same = |one: &Condition, other: &Condition| (&one.status, &one.message) == (&other.status, &other.message);
+    if before.len() == conditions.len() && before.iter().zip(&conditions).all(|(one, other)| is_same(one, other)) {
         return Ok(());
     }
-    let since = present.filter(|present| present.status == status).map(|present| present.last_transition_time.clone());
-    let condition = Condition {
-        type_: ACCEPTED.to_owned(),
-        status: status.to_owned(),
-        reason: reason.to_owned(),
-        message,
-        observed_generation: known.metadata.generation,
-        last_transition_time: since.unwrap_or(Time(Timestamp::now())),
-    };
     let patch =
-        json!({"metadata": {"resourceVersion": known.resource_version()}, "status": {"conditions": [condition]}});
+        json!({"metadata": {"resourceVersion": known.resource_version()}, "status": {"conditions": conditions}});
     within(api.patch_status(&policy.name, &PatchParams::default(), &Patch::Merge(&patch))).await.map(drop)
 }

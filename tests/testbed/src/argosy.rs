@@ -82,7 +82,7 @@ fn content_tag(files: &[PathBuf]) -> Result<String> {
 
 /// Installs the chart for programs outside of the cluster, and starts these.
 async fn start_processes(testbed: &mut Testbed, built: &[PathBuf]) -> Result<()> {
-    let port = testbed.state.port(&serving_port(WEBHOOK))?;
+    let port = testbed.state.port(PORT)?;
     testbed.state.port(&admin_port(WEBHOOK))?;
     testbed.state.port(&admin_port(SYNCER))?;
     testbed.state.save(&testbed.layout)?;
@@ -103,9 +103,7 @@ async fn start_processes(testbed: &mut Testbed, built: &[PathBuf]) -> Result<()>
 }
 
 /// Purposes of saved ports.
-fn serving_port(name: &str) -> String {
-    format!("control/{name}")
-}
+const PORT: &str = "control/argosy-webhook";
 
 fn admin_port(name: &str) -> String {
     format!("control/{name}-admin")
@@ -131,7 +129,7 @@ pub async fn start(testbed: &Testbed, name: &str) -> Result<()> {
     let host = testbed.control().host_address;
     let own = match name {
         WEBHOOK => vec![
-            format!("--listen={host}:{}", port(&serving_port(name))?),
+            format!("--listen={host}:{}", port(PORT)?),
             format!("--tls-san={host}"),
             "--webhook-configuration=argosy".to_owned(),
             // Nothing stands between it and the API server that would have to learn that it goes.

@@ -42,6 +42,14 @@ pub const DELIVERY: &str = "argosy.dev/delivery";
 /// a user may write.
 pub const SUSPEND: &str = "argosy.dev/suspend";
 
+/// Annotation on an original: what its users did that is to happen to the copy, [`crate::intents::Intents`]. Written by
+/// the guard alone.
+pub const INTENTS: &str = "argosy.dev/intents";
+
+/// Annotation on a copy: the number of the last intent that was carried out on it. On the original: the same, as brought
+/// back with the status.
+pub const INTENTS_DONE: &str = "argosy.dev/intents-done";
+
 /// Label on a copy: the identity of the control cluster that it came from.
 pub const CONTROL: &str = "argosy.dev/control";
 

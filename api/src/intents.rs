@@ -1,0 +1,57 @@
+//! Intents: what users did to an original that must happen to its copy, and that no field of the original can hold.
+//!
+//! The guard (the webhook on UPDATE) writes them down in the annotation [`crate::names::INTENTS`] of the original, in the
+//! same write by which the user expressed them. They are numbered without gaps. Carrying one out and noting its number in
+//! [`crate::names::INTENTS_DONE`] on the copy is one write, so that each happens once; the syncer brings that number back
+//! onto the original with the status, and the guard drops what is done when it adds to the list.
+//!
+//! Whoever may update the original can forge them (while the guard is down, the fence cannot tell), so they are taken for no
+//! more than that user's word: they reach the recorded copy of this very original, and nothing else.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// The annotation's value.
+pub type Intents = Vec<Intent>;
+
+/// One thing that is to happen to the copy, once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Intent {
+    /// Counts from 1 for each original, without gaps.
+    pub id: u64,
+    #[serde(flatten)]
+    pub wish: Wish,
+}
+
+/// What is to happen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase")]
+pub enum Wish {
+    /// Active Suspend nodes were approved, failed or given values (`argo resume`, `stop --node-field-selector`,
+    /// `node set`): one command, one intent.
+    Nodes {
+        nodes: Map<String, Value>,
+        /// The new `status.outputs`, where a node's output has a global name.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        outputs: Option<Value>,
+    },
+    /// `argo retry`.
+    Retry(Retry),
+}
+
+/// What `argo retry` made of a finished workflow.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Retry {
+    /// Nodes that are gone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed: Vec<String>,
+    /// By node: its fields that changed.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub reset: Map<String, Value>,
+    /// Fields of the status that changed, but for the nodes.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub status: Map<String, Value>,
+    /// Fields of the spec that changed (`arguments`, `activeDeadlineSeconds`), but for `suspend` and `shutdown`.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub spec: Map<String, Value>,
+}

@@ -122,6 +122,12 @@ pub struct Capacity {
     pub allocatable: BTreeMap<String, Quantity>,
     /// What pods that are not done have asked for, those without a node included.
     pub requested: BTreeMap<String, Quantity>,
+    /// What workflows that were placed here ask for whose pods are not among `requested` yet.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pending: BTreeMap<String, Quantity>,
+    /// Up to which resourceVersion of the control cluster `pending` knows workflows; what was placed later counts beside it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub seen: String,
     /// The nodes that take pods; such as are alike to the scheduler are one group.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<NodeGroup>,

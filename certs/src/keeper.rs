@@ -26,6 +26,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::Args;
+use crate::kin::Kin;
 use crate::material::{IssueError, Material, MaterialError};
 use crate::plan::{Found, Plan, plan};
 use crate::registration::correction;
@@ -82,8 +83,18 @@ pub struct Keeper {
     lifetimes: crate::Lifetimes,
     resolver: Arc<Resolver>,
     readiness: watch::Sender<Readiness>,
+    kin: watch::Sender<Option<Kin>>,
     /// What the resolver serves.
     served: Option<Material>,
+}
+
+/// What a running keeper provides.
+pub struct Kept {
+    /// Serves the certificate.
+    pub resolver: Arc<Resolver>,
+    pub ready: watch::Receiver<Readiness>,
+    /// How other replicas are known; `None` until there is a certificate.
+    pub kin: watch::Receiver<Option<Kin>>,
 }
 
 /// What was last seen; the outer `None`: nothing yet.
@@ -102,16 +113,17 @@ enum Outcome {
 }
 
 impl Keeper {
-    /// Starts: what serves the certificate, whether it does, and the future that keeps it in order until `shutdown`.
+    /// Starts: what it provides, and the future that keeps it in order until `shutdown`.
     pub fn start(
         client: Client,
         namespace: &str,
         args: Args,
         shutdown: CancellationToken,
-    ) -> (Arc<Resolver>, watch::Receiver<Readiness>, impl Future<Output = ()> + Send + use<>) {
+    ) -> (Kept, impl Future<Output = ()> + Send + use<>) {
         let Args { tls_secret, tls_san, webhook_configuration, lifetimes } = args;
         let resolver = Arc::new(Resolver::default());
         let (readiness, ready) = watch::channel(Err("no certificate yet"));
+        let (kin, known) = watch::channel(None);
         let keeper = Self {
             secrets: Api::namespaced(client.clone(), namespace),
             configurations: Api::all(client),
@@ -121,6 +133,7 @@ impl Keeper {
             lifetimes,
             resolver: Arc::clone(&resolver),
             readiness,
+            kin,
             served: None,
         };
         let task = async move {
@@ -129,7 +142,7 @@ impl Keeper {
                 () = shutdown.cancelled() => {}
             }
         };
-        (resolver, ready, task)
+        (Kept { resolver, ready, kin: known }, task)
     }
 
     async fn run(mut self) {
@@ -243,6 +256,8 @@ impl Keeper {
     ) -> Result<Outcome, KeeperError> {
         let bundle = material.bundle();
         let valid = now < material.serving().until;
+        let kin = material.kin(self.names.first().cloned().unwrap_or_default());
+        self.kin.send_if_modified(|known| known.replace(kin.clone()).as_ref() != Some(&kin));
         self.serve(material);
         if let (Some(name), Some(configuration)) = (&self.configuration, &seen.configuration) {
             let Some(configuration) = configuration else {

@@ -6,6 +6,7 @@
 
 mod args;
 mod keeper;
+mod kin;
 mod material;
 mod plan;
 mod registration;
@@ -14,6 +15,7 @@ mod resolver;
 mod simulation;
 
 pub use args::{Args, Lifetimes};
-pub use keeper::{Keeper, KeeperError, Readiness, SecretRef};
+pub use keeper::{Keeper, KeeperError, Kept, Readiness, SecretRef};
+pub use kin::Kin;
 pub use material::{IssueError, Material, MaterialError};
 pub use resolver::Resolver;

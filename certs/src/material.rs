@@ -18,10 +18,12 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 use x509_parser::extensions::GeneralName;
 
 use crate::args::{Lifetimes, earlier, later};
+use crate::kin::Kin;
 use crate::plan::{Facts, Life, Signer, skew};
 
 /// Key of the bundle: every CA that is trusted, the one that signs first.
@@ -174,6 +176,15 @@ impl Material {
     /// What the API server is to trust, as PEM.
     pub fn bundle(&self) -> Vec<u8> {
         encode(CERTIFICATE, self.authorities.iter().map(|authority| &authority.der))
+    }
+
+    /// What replicas that read the same Secret know each other by.
+    pub(crate) fn kin(&self, name: String) -> Kin {
+        // Whoever has the CA's key may read everything that replicas tell each other, and nobody else has it.
+        let mut token = Sha256::new_with_prefix(b"argosy: replicas among themselves\0");
+        token.update(self.authority_key.serialized_der());
+        let authorities = self.authorities.iter().map(|authority| authority.der.to_vec()).collect();
+        Kin { authorities, name, token: token.finalize().iter().map(|byte| format!("{byte:02x}")).collect() }
     }
 
     /// What rustls serves.

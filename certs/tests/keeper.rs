@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api_server::{ApiServer, Kind};
-use argosy_certs::{Args, Keeper, Readiness, Resolver};
+use argosy_certs::{Args, Keeper, Kept, Kin, Readiness, Resolver};
 use clap::Parser;
 use http::Method;
 use k8s_openapi::ByteString;
@@ -30,14 +30,16 @@ struct Program {
 struct Replica {
     resolver: Arc<Resolver>,
     ready: watch::Receiver<Readiness>,
+    kin: watch::Receiver<Option<Kin>>,
 }
 
 fn start(server: &Arc<ApiServer>, more: &[&str]) -> Replica {
     let args = ["webhook", "--tls-san", NAME, "--webhook-configuration", "argosy"];
     let args = Program::parse_from(args.into_iter().chain(more.iter().copied())).args;
-    let (resolver, ready, task) = Keeper::start(server.client(), "argosy", args, CancellationToken::new());
+    let (Kept { resolver, ready, kin }, task) =
+        Keeper::start(server.client(), "argosy", args, CancellationToken::new());
     tokio::spawn(task);
-    Replica { resolver, ready }
+    Replica { resolver, ready, kin }
 }
 
 impl Replica {
@@ -110,6 +112,15 @@ async fn replicas_that_start_at_once_agree() {
     late.becomes(Ok(())).await;
     handshake(&server, &late).unwrap();
     assert_eq!(server.writes(&Method::POST, Kind::Secret), 1);
+
+    // All know each other, and nobody knows the replicas of another Secret.
+    let kin = |replica: &Replica| replica.kin.borrow().clone().unwrap();
+    assert!(replicas.iter().all(|replica| kin(&late).knows(&kin(replica).token)));
+    let elsewhere = ApiServer::new();
+    elsewhere.set(Kind::Configuration, Some(configuration()));
+    let mut stranger = start(&elsewhere, &[]);
+    stranger.becomes(Ok(())).await;
+    assert!(!kin(&late).knows(&kin(&stranger).token));
 }
 
 #[tokio::test]

@@ -13,6 +13,10 @@ pub struct Capacity {
     pub time: i64,
     pub allocatable: Resources,
     pub requested: Resources,
+    /// What workflows that were placed here ask for whose pods are not among `requested` yet.
+    pub pending: Resources,
+    /// Up to which resourceVersion of the control cluster `pending` knows workflows.
+    pub seen: u64,
     pub groups: Vec<Group>,
     /// Node labels that `groups` do not tell.
     pub omitted_labels: Vec<String>,
@@ -38,6 +42,8 @@ impl From<&argosy_api::Capacity> for Capacity {
             time: capacity.time.0.as_second(),
             allocatable: Resources::from(&capacity.allocatable),
             requested: Resources::from(&capacity.requested),
+            pending: Resources::from(&capacity.pending),
+            seen: capacity.seen.parse().unwrap_or_default(),
             groups: capacity.nodes.iter().map(group).collect(),
             omitted_labels: capacity.omitted_labels.clone(),
         }

@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use argosy_runtime::known::Known;
-use argosy_webhook::{Metrics, Server, router};
+use argosy_webhook::{Metrics, Peers, Server, router};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use divan::Bencher;
@@ -15,6 +15,7 @@ use http::{Request, Response};
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
@@ -116,7 +117,12 @@ fn webhook(runtime: &Runtime) -> Router {
         let (known, watches) = Known::watch(client.clone(), CancellationToken::new());
         tokio::spawn(watches);
         known.all_synced().await;
-        router(Arc::new(Server::new(known, client, Metrics::register(&mut Registry::default()))))
+        router(Arc::new(Server::new(
+            known,
+            client,
+            Metrics::register(&mut Registry::default()),
+            Peers::new(watch::channel(None).1),
+        )))
     })
 }
 

@@ -8,6 +8,8 @@ use argosy_runtime::client::ClientArgs;
 use argosy_runtime::telemetry::LogArgs;
 use clap::Parser;
 
+use crate::peers::PeerArgs;
+
 /// Argosy's mutating webhook: decides at a workflow's creation where it runs.
 ///
 /// It runs in the control cluster, or as a plain process beside it (--kubeconfig, --listen, --tls-san) where the chart's
@@ -29,6 +31,8 @@ pub struct Args {
 
     #[command(flatten)]
     pub(crate) client: ClientArgs,
+    #[command(flatten)]
+    pub(crate) peers: PeerArgs,
     #[command(flatten)]
     pub(crate) certs: argosy_certs::Args,
     #[command(flatten)]

@@ -2,6 +2,7 @@
 
 mod args;
 mod metrics;
+mod peers;
 mod review;
 mod route;
 mod run;
@@ -10,5 +11,6 @@ mod view;
 
 pub use args::Args;
 pub use metrics::Metrics;
+pub use peers::Peers;
 pub use run::run;
 pub use server::{Server, router, serve};

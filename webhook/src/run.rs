@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use argosy_certs::Keeper;
+use argosy_certs::{Keeper, Kept};
 use argosy_runtime::admin::{self, Readiness};
 use argosy_runtime::known::Known;
 use argosy_runtime::shutdown;
@@ -13,11 +13,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::Args;
 use crate::metrics::Metrics;
+use crate::peers::Peers;
 use crate::server::{Server, router, serve};
 
 /// Runs the webhook until SIGTERM. Whatever else ends it is an error.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let Args { listen, namespace, drain, client, certs, admin, logs } = args;
+    let Args { listen, namespace, drain, client, peers, certs, admin, logs } = args;
     logs.init()?;
     let stop = shutdown::on_signal().context("signals cannot be received")?;
     // Whatever answering needs goes on until the last request is answered.
@@ -28,10 +29,13 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     tracing::info!(%listen, namespace, "webhook starts");
 
     let (known, watches) = Known::watch(client.clone(), end.clone());
-    let (certificates, certified, keeper) = Keeper::start(client.clone(), &namespace, certs, end.clone());
+    let (Kept { resolver, ready: certified, kin }, keeper) =
+        Keeper::start(client.clone(), &namespace, certs, end.clone());
+    let others = Peers::new(kin);
+    let talks = others.clone().run(client.clone(), &namespace, peers);
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
-    let server = Arc::new(Server::new(Arc::clone(&known), client, metrics));
+    let server = Arc::new(Server::new(Arc::clone(&known), client, metrics, others));
 
     let stopping = stop.clone();
     let ready: Readiness = Arc::new(move || {
@@ -48,7 +52,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         stop.cancelled().await;
         tokio::time::sleep(drain).await;
     };
-    let webhook = serve(listener, router(server), certificates, drained);
+    let webhook = serve(listener, router(server), resolver, drained);
 
     let ended = tokio::select! {
         served = webhook => served.context("the webhook could not be served"),
@@ -57,6 +61,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             error => error,
         },
         () = watches => bail!("the watches of the control cluster ended"),
+        () = talks => bail!("the watch of the webhook's other replicas ended"),
         () = keeper => bail!("the keeper of certificates ended"),
     };
     end.cancel();

@@ -10,6 +10,7 @@ use argosy_placement::{self as placement, Decision};
 use argosy_runtime::known::{Asked, Known};
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use axum::{Json, Router};
 use axum_server::accept::NoDelayAcceptor;
@@ -26,6 +27,7 @@ use rustls::version::{TLS12, TLS13};
 use tokio::net::TcpListener;
 
 use crate::metrics::{Metrics, Outcome};
+use crate::peers::{self, Peers};
 use crate::review::{Creation, Question, Reply, ReviewError, read};
 use crate::route::{Answer, answer, chosen, display_name, needs_decision};
 use crate::view::{Label, annotation};
@@ -44,6 +46,7 @@ pub struct Server {
     known: Arc<Known>,
     namespaces: Api<PartialObjectMeta<Namespace>>,
     metrics: Metrics,
+    peers: Peers,
 }
 
 /// Nothing is known about the namespace's rule, or about the clusters.
@@ -57,8 +60,8 @@ struct Answered {
 
 impl Server {
     /// `client` is asked only about namespaces that are not `known` yet.
-    pub fn new(known: Arc<Known>, client: Client, metrics: Metrics) -> Self {
-        Self { known, namespaces: Api::all(client), metrics }
+    pub fn new(known: Arc<Known>, client: Client, metrics: Metrics, peers: Peers) -> Self {
+        Self { known, namespaces: Api::all(client), metrics, peers }
     }
 
     /// Answers one review.
@@ -102,6 +105,7 @@ impl Server {
                 let is_new = |stamp: &String| annotation(view, names::PLACEMENT) != Some(stamp.as_str());
                 if let Some(stamp) = stamp.filter(is_new).filter(|_| !creation.dry_run) {
                     self.known.reserve(namespace, &stamp, now);
+                    self.peers.tell(namespace, &stamp);
                 }
                 match &decision {
                     Decision::Place { cluster, why } => {
@@ -162,7 +166,19 @@ impl Server {
 
 /// The webhook's paths.
 pub fn router(server: Arc<Server>) -> Router {
-    Router::new().route("/route", post(route)).with_state(server)
+    Router::new().route("/route", post(route)).route(peers::PATH, post(placed)).with_state(server)
+}
+
+/// What another replica has decided counts from now on.
+async fn placed(State(server): State<Arc<Server>>, headers: HeaderMap, body: Bytes) -> StatusCode {
+    match server.peers.hear(&headers, &body) {
+        Ok(decisions) => {
+            let now = Timestamp::now();
+            decisions.iter().for_each(|told| server.known.reserve(&told.namespace, &told.stamp, now));
+            StatusCode::NO_CONTENT
+        }
+        Err(status) => status,
+    }
 }
 
 /// Every request gets a review, whatever it was.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use argosy_api::Placement;
 use argosy_runtime::known::Known;
-use argosy_webhook::{Metrics, Server, router};
+use argosy_webhook::{Metrics, Peers, Server, router};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use http::{Request, StatusCode};
@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use prometheus_client::registry::Registry;
 use rstest::rstest;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
@@ -34,7 +35,7 @@ async fn webhook() -> (Router, Registry) {
     assert!(known.is_synced());
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
-    (router(Arc::new(Server::new(known, client, metrics))), registry)
+    (router(Arc::new(Server::new(known, client, metrics, Peers::new(watch::channel(None).1)))), registry)
 }
 
 async fn send(router: &Router, body: impl Into<Body>) -> Value {

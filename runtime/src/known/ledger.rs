@@ -1,22 +1,27 @@
 //! What was placed, and may not show in the clusters' figures yet.
 //!
-//! Figures are some seconds old, and a workflow's pods come some time after its decision. Until they show, what the
-//! workflow asks for is counted beside the figures. Decisions of other replicas, and of the syncer, come in with the
-//! watch of routed workflows; those of this process count at once.
+//! Figures are some seconds old, and a workflow's pods come some time after its decision. Who counts a cluster's pods (the
+//! syncer) publishes beside them what workflows ask for whose pods do not show yet, and up to which resourceVersion of the
+//! control cluster it had seen workflows. What was placed later counts beside these figures wherever one decides, so
+//! that every workflow counts once: as a decision of this process or of a peer, as a workflow that the figures cannot know,
+//! or in the figures.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use argosy_api::{Placement, RuleSource, names};
-use argosy_placement::{Placed, Resources, parse_quantity, read_stamp};
+use argosy_placement::{Cluster, Placed, Resources, parse_quantity, read_stamp};
 use kube::ResourceExt;
 use kube::runtime::watcher::Event;
 
-/// How long a decision of this process counts if no workflow with its stamp is ever seen: it was a dry run, or something
-/// else refused the workflow.
+/// How long a decision counts if no workflow with its stamp is ever seen, in seconds: it was a dry run, or something else
+/// refused the workflow.
 const UNSEEN: i64 = 10;
-/// Pods of a running workflow show in figures that were counted so many seconds after it was first seen running.
-const SHOWS_AFTER: i64 = 2;
+/// A workflow that has been seen running for so many seconds and has no pod asks for none now.
+const PODLESS: i64 = 5;
+/// So many workflows are remembered that were seen before their decision was heard of.
+const REMEMBERED: usize = 4096;
 
 /// Which rule placed a workflow: a namespace's own rule is another in each namespace.
 type RuleKey = (String, RuleSource);
@@ -29,20 +34,25 @@ pub struct Ledger {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Decisions of this process whose workflows have not been seen yet.
-    own: Vec<Own>,
+    /// Decisions of this process and of its peers whose workflows have not been seen yet.
+    decided: Vec<Decided>,
+    /// Workflows that were seen before their decision was heard of, by a hash of their stamp: since when.
+    early: HashMap<u64, i64>,
+    hash: RandomState,
     /// Routed workflows that are not done, by UID.
     active: HashMap<String, Active>,
     /// UIDs seen in the list that is under way.
-    listed: Vec<String>,
-    /// Sum of what does not show yet, by cluster.
-    pending: HashMap<String, Resources>,
-    /// When each cluster's figures were counted.
-    figures: HashMap<String, i64>,
+    listed: HashSet<String>,
+    /// By cluster: the active workflows that its figures may not know, each with the version at which it was seen there.
+    recent: HashMap<String, BTreeSet<(u64, String)>>,
+    /// How many active workflows a rule has in each cluster.
+    by_rule: HashMap<RuleKey, HashMap<String, u32>>,
+    /// The latest resourceVersion of an event.
+    seen: u64,
 }
 
 #[derive(Debug)]
-struct Own {
+struct Decided {
     stamp: String,
     placed: Active,
     at: i64,
@@ -50,23 +60,36 @@ struct Own {
 
 #[derive(Clone, Debug, PartialEq)]
 struct Active {
+    name: String,
     cluster: String,
     rule: RuleKey,
     asks: Resources,
+    /// The resourceVersion at which it was first seen in its cluster.
+    version: u64,
     /// Since when it has been seen running, in seconds since 1970.
     running: Option<i64>,
-    /// Whether the figures show it.
+    /// Whether pods of it have shown in the cluster, or none will for now.
     shows: bool,
 }
 
 impl Active {
-    fn new(namespace: String, placement: Placement) -> Self {
+    fn new(namespace: String, name: String, placement: Placement) -> Self {
         let mut asks = Resources::default();
         for (name, quantity) in &placement.asks {
             asks.set(name, parse_quantity(name, quantity).unwrap_or_default());
         }
-        Self { cluster: placement.cluster, rule: (namespace, placement.rule), asks, running: None, shows: false }
+        let Placement { cluster, rule, .. } = placement;
+        Self { name, cluster, rule: (namespace, rule), asks, version: 0, running: None, shows: false }
     }
+}
+
+/// What one cluster's figures cannot show, by who counts its pods.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Awaited {
+    /// What workflows that were placed there ask for whose pods do not show yet.
+    pub pending: Resources,
+    /// Up to which resourceVersion workflows have been seen; 0 before the first.
+    pub seen: u64,
 }
 
 impl Ledger {
@@ -80,43 +103,76 @@ impl Ledger {
                 state.put(&object, now);
             }
             Event::InitDone => {
-                let listed: std::collections::HashSet<String> = std::mem::take(&mut state.listed).into_iter().collect();
+                let listed = std::mem::take(&mut state.listed);
                 let gone: Vec<String> = state.active.keys().filter(|uid| !listed.contains(*uid)).cloned().collect();
                 gone.iter().for_each(|uid| state.remove(uid));
             }
             Event::Apply(object) => state.put(&object, now),
-            Event::Delete(object) => object.uid().iter().for_each(|uid| state.remove(uid)),
+            Event::Delete(object) => {
+                state.seen = state.seen.max(version(&object));
+                object.uid().iter().for_each(|uid| state.remove(uid));
+            }
         }
     }
 
-    /// Counts a decision of this process from now on, until its workflow is seen. `stamp` is what it was stamped with.
+    /// Counts a decision from now on, until its workflow is seen. `stamp` is what it was stamped with.
     pub fn reserve(&self, namespace: &str, stamp: &str, now: i64) {
         let Some(placement) = read_stamp(stamp) else { return };
         if placement.cluster.is_empty() || placement.cluster == names::LOCAL {
             return;
         }
-        let placed = Active::new(namespace.to_owned(), placement);
-        self.state().own.push(Own { stamp: stamp.to_owned(), placed, at: now });
-    }
-
-    /// Takes in when a cluster's figures were counted.
-    pub fn figures(&self, cluster: &str, time: i64) {
-        self.state().figures(cluster, time);
-    }
-
-    /// What counts beside the figures, for a workflow of this namespace and rule.
-    pub fn placed(&self, namespace: &str, rule: &RuleSource, now: i64) -> Placed {
         let mut state = self.state();
-        state.own.retain(|own| now - own.at <= UNSEEN);
-        let mut placed = Placed { pending: state.pending.clone(), by_rule: HashMap::new() };
-        for own in &state.own {
-            placed.pending.entry(own.placed.cluster.clone()).or_default().add(&own.placed.asks);
+        let hash = state.hash.hash_one((namespace, stamp));
+        // A peer's word may come later than what it is about.
+        if state.early.remove(&hash).is_some() {
+            return;
         }
-        let of_rule = |placed: &&Active| placed.rule.1 == *rule && placed.rule.0 == namespace;
-        for active in state.own.iter().map(|own| &own.placed).chain(state.active.values()).filter(of_rule) {
-            *placed.by_rule.entry(active.cluster.clone()).or_default() += 1;
+        let placed = Active::new(namespace.to_owned(), String::new(), placement);
+        state.decided.push(Decided { stamp: stamp.to_owned(), placed, at: now });
+    }
+
+    /// Takes in that a cluster's figures know workflows up to this version.
+    pub fn figures(&self, cluster: &str, seen: u64) {
+        if let Some(recent) = self.state().recent.get_mut(cluster) {
+            *recent = recent.split_off(&(seen.saturating_add(1), String::new()));
+        }
+    }
+
+    /// What counts beside the figures of these clusters, for a workflow of this namespace and rule.
+    pub fn placed(&self, namespace: &str, rule: &RuleSource, clusters: &[Arc<Cluster>], now: i64) -> Placed {
+        let mut state = self.state();
+        state.decided.retain(|decided| now - decided.at <= UNSEEN);
+        let key = (namespace.to_owned(), rule.clone());
+        let mut placed =
+            Placed { pending: HashMap::new(), by_rule: state.by_rule.get(&key).cloned().unwrap_or_default() };
+        for cluster in clusters {
+            let pending = state.beside(cluster);
+            if !pending.is_empty() {
+                placed.pending.insert(cluster.name.clone(), pending);
+            }
+        }
+        for Decided { placed: Active { cluster, rule, asks, .. }, .. } in &state.decided {
+            placed.pending.entry(cluster.clone()).or_default().add(asks);
+            if *rule == key {
+                *placed.by_rule.entry(cluster.clone()).or_default() += 1;
+            }
         }
         placed
+    }
+
+    /// What does not show yet in a cluster's pods; `has_pods` says of a namespace and a workflow's name whether it has some
+    /// there.
+    pub fn awaited(&self, cluster: &str, has_pods: impl Fn(&str, &str) -> bool, now: i64) -> Awaited {
+        let mut state = self.state();
+        let mut pending = Resources::default();
+        for active in state.active.values_mut().filter(|active| active.cluster == cluster && !active.shows) {
+            active.shows = active.running.is_some_and(|since| now >= since.saturating_add(PODLESS))
+                || has_pods(&active.rule.0, &active.name);
+            if !active.shows {
+                pending.add(&active.asks);
+            }
+        }
+        Awaited { pending, seen: state.seen }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -127,133 +183,76 @@ impl Ledger {
 impl State {
     fn put(&mut self, object: &impl ResourceExt, now: i64) {
         let Some(uid) = object.uid() else { return };
+        let version = version(object);
+        self.seen = self.seen.max(version);
+        let cluster = object.labels().get(names::CLUSTER).map(String::as_str).unwrap_or_default();
+        let is_running =
+            object.labels().get(names::ARGO_PHASE).is_some_and(|phase| !matches!(phase.as_str(), "" | "Pending"));
+        let running = is_running.then_some(now);
+        if let Some(known) = self.active.get_mut(&uid).filter(|known| known.cluster == cluster) {
+            known.running = known.running.or(running);
+            return;
+        }
+        self.remove(&uid);
+        if cluster.is_empty() {
+            return;
+        }
         let namespace = object.namespace().unwrap_or_default();
         let stamp = object.annotations().get(names::PLACEMENT).map(String::as_str).unwrap_or_default();
-        let known = self.active.get(&uid);
-        // Its decision is known from here on.
-        if known.is_none()
-            && let Some(own) = self.own.iter().position(|own| own.stamp == stamp && own.placed.rule.0 == namespace)
-        {
-            self.own.swap_remove(own);
+        self.is_seen(&namespace, stamp, now);
+        let placement = Placement { cluster: cluster.to_owned(), ..read_stamp(stamp).unwrap_or_default() };
+        let active = Active { version, running, ..Active::new(namespace, object.name_any(), placement) };
+        self.recent.entry(active.cluster.clone()).or_default().insert((version, uid.clone()));
+        *self.by_rule.entry(active.rule.clone()).or_default().entry(active.cluster.clone()).or_default() += 1;
+        self.active.insert(uid, active);
+    }
+
+    /// The workflow of a decision is there: from here on it counts by itself.
+    fn is_seen(&mut self, namespace: &str, stamp: &str, now: i64) {
+        let of_it = |decided: &Decided| decided.stamp == stamp && decided.placed.rule.0 == namespace;
+        if let Some(index) = self.decided.iter().position(of_it) {
+            self.decided.swap_remove(index);
+            return;
         }
-        let is_running = object.labels().get(names::ARGO_PHASE).is_some_and(|phase| phase != "Pending");
-        let running = known.and_then(|known| known.running).or(is_running.then_some(now));
-        let cluster = object.labels().get(names::CLUSTER).cloned().unwrap_or_default();
-        let shows = self.shows(&cluster, running);
-        let placement = Placement { cluster, ..read_stamp(stamp).unwrap_or_default() };
-        let active = Active { running, shows, ..Active::new(namespace, placement) };
-        if self.active.get(&uid) != Some(&active) {
-            self.remove(&uid);
-            self.count(&active, Resources::add);
-            if !active.cluster.is_empty() {
-                self.active.insert(uid, active);
+        if self.early.len() >= REMEMBERED {
+            self.early.retain(|_, at| now - *at <= UNSEEN);
+        }
+        self.early.insert(self.hash.hash_one((namespace, stamp)), now);
+    }
+
+    fn remove(&mut self, uid: &str) {
+        let Some(Active { cluster, rule, version, .. }) = self.active.remove(uid) else { return };
+        if let Some(recent) = self.recent.get_mut(&cluster) {
+            recent.remove(&(version, uid.to_owned()));
+        }
+        if let Some(clusters) = self.by_rule.get_mut(&rule) {
+            if let Some(count) = clusters.get_mut(&cluster) {
+                *count -= 1;
+            }
+            clusters.retain(|_, count| *count > 0);
+            if clusters.is_empty() {
+                self.by_rule.remove(&rule);
             }
         }
     }
 
-    fn remove(&mut self, uid: &str) {
-        if let Some(active) = self.active.remove(uid) {
-            self.count(&active, Resources::sub);
+    /// What counts beside one cluster's figures.
+    fn beside(&self, cluster: &Cluster) -> Resources {
+        let Some(capacity) = &cluster.capacity else { return Resources::default() };
+        let mut pending = capacity.pending.clone();
+        let unknown = (capacity.seen.saturating_add(1), String::new());
+        let recent = self.recent.get(&cluster.name).into_iter().flat_map(|recent| recent.range(unknown.clone()..));
+        for active in recent.filter_map(|(_, uid)| self.active.get(uid)) {
+            pending.add(&active.asks);
         }
+        pending
     }
+}
 
-    fn figures(&mut self, cluster: &str, time: i64) {
-        self.figures.insert(cluster.to_owned(), time);
-        let shows = |active: &Active| active.running.is_some_and(|since| time >= since + SHOWS_AFTER);
-        let now_shows: Vec<Active> = self
-            .active
-            .values_mut()
-            .filter(|active| active.cluster == cluster && !active.shows && shows(active))
-            .map(|active| {
-                let before = active.clone();
-                active.shows = true;
-                before
-            })
-            .collect();
-        now_shows.iter().for_each(|active| self.count(active, Resources::sub));
-    }
-
-    fn shows(&self, cluster: &str, running: Option<i64>) -> bool {
-        let time = self.figures.get(cluster).copied().unwrap_or(i64::MIN);
-        running.is_some_and(|since| time >= since.saturating_add(SHOWS_AFTER))
-    }
-
-    /// Adds what does not show to its cluster's sum, or takes it off.
-    fn count(&mut self, active: &Active, operation: fn(&mut Resources, &Resources)) {
-        if !active.shows && !active.cluster.is_empty() {
-            operation(self.pending.entry(active.cluster.clone()).or_default(), &active.asks);
-        }
-    }
+/// Versions of one API server compare as numbers; what cannot be read is as old as can be.
+fn version(object: &impl ResourceExt) -> u64 {
+    object.resource_version().and_then(|version| version.parse().ok()).unwrap_or_default()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use k8s_openapi::api::core::v1::ConfigMap;
-    use serde_json::json;
-
-    fn stamp(cluster: &str, cpu: &str) -> String {
-        let asks = [("cpu".to_owned(), cpu.to_owned())].into();
-        let placement =
-            Placement { cluster: cluster.into(), rule: RuleSource::Namespace, asks, ..Placement::default() };
-        serde_json::to_string(&placement).unwrap()
-    }
-
-    /// Any kind will do: only metadata is looked at.
-    fn routed(uid: &str, cluster: &str, phase: &str, stamp: &str) -> ConfigMap {
-        let object = json!({"metadata": {
-            "uid": uid, "name": uid, "namespace": "team",
-            "labels": {"kubestellar.io/cluster": cluster, "workflows.argoproj.io/phase": phase},
-            "annotations": {"argosy.dev/placement": stamp},
-        }});
-        serde_json::from_value(object).unwrap()
-    }
-
-    fn pending(ledger: &Ledger, cluster: &str, now: i64) -> i64 {
-        let placed = ledger.placed("team", &RuleSource::Namespace, now);
-        placed.pending.get(cluster).map_or(0, |pending| pending.get("cpu"))
-    }
-
-    fn count(ledger: &Ledger, namespace: &str, cluster: &str) -> u32 {
-        ledger.placed(namespace, &RuleSource::Namespace, 0).by_rule.get(cluster).copied().unwrap_or_default()
-    }
-
-    #[test]
-    fn a_decision_counts_once_from_its_making_until_its_pods_show_in_the_figures() {
-        let ledger = Ledger::default();
-        let stamp = stamp("c1", "500m");
-        ledger.figures("c1", 90);
-        ledger.reserve("team", &stamp, 100);
-        assert_eq!((pending(&ledger, "c1", 100), count(&ledger, "team", "c1")), (500, 1));
-        ledger.apply(Event::Apply(routed("u", "c1", "Pending", &stamp)), 101);
-        assert_eq!((pending(&ledger, "c1", 101), count(&ledger, "team", "c1")), (500, 1));
-        ledger.apply(Event::Apply(routed("u", "c1", "Running", &stamp)), 103);
-        ledger.figures("c1", 104);
-        assert_eq!(pending(&ledger, "c1", 104), 500);
-        ledger.figures("c1", 105);
-        assert_eq!((pending(&ledger, "c1", 105), count(&ledger, "team", "c1")), (0, 1));
-        ledger.apply(Event::Delete(routed("u", "c1", "Succeeded", &stamp)), 110);
-        assert_eq!((pending(&ledger, "c1", 110), count(&ledger, "team", "c1")), (0, 0));
-    }
-
-    #[test]
-    fn a_decision_that_came_to_nothing_is_forgotten() {
-        let ledger = Ledger::default();
-        ledger.reserve("team", &stamp("c1", "1"), 100);
-        assert_eq!(pending(&ledger, "c1", 110), 1000);
-        assert_eq!(pending(&ledger, "c1", 111), 0);
-    }
-
-    #[test]
-    fn what_ended_before_it_showed_is_taken_off_and_other_replicas_decisions_count() {
-        let ledger = Ledger::default();
-        ledger.apply(Event::Apply(routed("u", "c1", "", &stamp("c1", "2"))), 100);
-        ledger.apply(Event::Apply(routed("v", "c2", "", &stamp("c2", "1"))), 100);
-        assert_eq!((pending(&ledger, "c1", 100), pending(&ledger, "c2", 100)), (2000, 1000));
-        assert_eq!((count(&ledger, "team", "c1"), count(&ledger, "other", "c1")), (1, 0));
-        ledger.apply(Event::<ConfigMap>::Init, 101);
-        ledger.apply(Event::InitApply(routed("v", "c2", "", &stamp("c2", "1"))), 101);
-        ledger.apply(Event::<ConfigMap>::InitDone, 101);
-        assert_eq!((pending(&ledger, "c1", 101), pending(&ledger, "c2", 101)), (0, 1000));
-    }
-}
+mod tests;

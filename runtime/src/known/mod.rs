@@ -29,6 +29,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::events;
+pub use ledger::Awaited;
 use ledger::Ledger;
 use snapshot::Snapshot;
 
@@ -197,7 +198,7 @@ impl Known {
     fn take_figures(&self) {
         for cluster in self.clusters.derived().iter() {
             if let Some(capacity) = &cluster.capacity {
-                self.ledger.figures(&cluster.name, capacity.time);
+                self.ledger.figures(&cluster.name, capacity.seen);
             }
         }
     }
@@ -301,10 +302,16 @@ impl Known {
         let is_placed = source.is_some() || asked.own_cluster.is_some();
         let demand = if is_placed { demand(asked.namespace, &spec(), self) } else { Demand::default() };
         let now = now.as_second();
-        let placed = self.ledger.placed(asked.namespace, source.unwrap_or(&RuleSource::Label), now);
+        let placed = self.ledger.placed(asked.namespace, source.unwrap_or(&RuleSource::Label), &clusters, now);
         let Asked { namespace, own_cluster, chosen, .. } = asked;
         let fleet = Fleet { clusters: &clusters, placed: &placed, now };
         look(&Request { namespace, own_cluster, chosen, demand: &demand }, &found, &fleet)
+    }
+
+    /// What was placed in a cluster and does not show in its pods yet; `has_pods` says of a namespace and a workflow's name
+    /// whether it has some there.
+    pub fn awaited(&self, cluster: &str, has_pods: impl Fn(&str, &str) -> bool, now: Timestamp) -> Awaited {
+        self.ledger.awaited(cluster, has_pods, now.as_second())
     }
 
     /// Counts a decision from now on; `stamp` is what the workflow was stamped with.

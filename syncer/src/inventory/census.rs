@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use argosy_api::{Capacity, NodeGroup};
 use argosy_placement::print_quantity;
+use argosy_runtime::known::Awaited;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -19,8 +20,8 @@ use super::sum::Sum;
 /// What comes first where nodes are compared.
 const FIRST: [&str; 2] = ["cpu", "memory"];
 
-/// Counts: a pure function of the books.
-pub fn capacity(ledger: &Ledger, time: Timestamp) -> Capacity {
+/// Counts: a pure function of the books, and of what does not show in them yet.
+pub fn capacity(ledger: &Ledger, awaited: &Awaited, time: Timestamp) -> Capacity {
     let taking: Vec<_> = ledger.nodes().filter(|(node, _)| node.takes_pods).collect();
     let (mut allocatable, mut requested) = (Sum::default(), ledger.pending().clone());
     let mut names = BTreeSet::new();
@@ -44,16 +45,25 @@ pub fn capacity(ledger: &Ledger, time: Timestamp) -> Capacity {
         time: Time(time),
         allocatable: quantities(allocatable.iter()),
         requested: quantities(requested.iter()),
+        pending: quantities(awaited.pending.iter()),
+        seen: if awaited.seen > 0 { awaited.seen.to_string() } else { String::new() },
         nodes: groups.into_iter().map(|group| told(group, &names)).collect(),
         omitted_labels: omitted.into_iter().map(str::to_owned).collect(),
     }
 }
 
-/// Whether two counts differ in anything but their time.
+/// Whether two counts differ in anything but their time. Up to where workflows have been seen is news only together with
+/// what is pending: without that, whoever counts what was placed since counts the same.
 pub fn differ(one: &Capacity, other: &Capacity) -> bool {
-    let Capacity { time: _, allocatable, requested, nodes, omitted_labels } = one;
-    (allocatable, requested, nodes, omitted_labels)
-        != (&other.allocatable, &other.requested, &other.nodes, &other.omitted_labels)
+    let what = |capacity: &Capacity| {
+        let mut capacity = capacity.clone();
+        capacity.time = Time(Timestamp::UNIX_EPOCH);
+        if capacity.pending.is_empty() {
+            capacity.seen.clear();
+        }
+        capacity
+    };
+    what(one) != what(other)
 }
 
 fn told(group: Group, names: &[&str]) -> NodeGroup {

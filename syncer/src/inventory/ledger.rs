@@ -35,6 +35,8 @@ pub struct Pod {
     /// `None` until it is scheduled.
     pub node: Option<String>,
     pub asks: Resources,
+    /// The workflow that it belongs to, as `namespace/name`.
+    pub workflow: Option<String>,
 }
 
 /// What is kept of a pod: pods come by the ten thousand, so what many have in common is there once.
@@ -42,6 +44,7 @@ pub struct Pod {
 struct Booked {
     node: Option<Arc<str>>,
     asks: Arc<Resources>,
+    workflow: Option<Arc<str>>,
 }
 
 /// Nodes, pods, and sums that follow each event.
@@ -55,6 +58,8 @@ pub struct Ledger {
     pending: Sum,
     /// What any pod asks for.
     shapes: HashSet<Arc<Resources>>,
+    /// How many pods each workflow has.
+    workflows: HashMap<Arc<str>, u32>,
     /// Grows with every change of what is kept.
     version: u64,
 }
@@ -135,6 +140,11 @@ impl Ledger {
         }
     }
 
+    /// Whether a workflow has pods that are not done.
+    pub fn has_pods(&self, namespace: &str, workflow: &str) -> bool {
+        self.workflows.contains_key(format!("{namespace}/{workflow}").as_str())
+    }
+
     /// The nodes, each with what the pods on it ask for.
     pub fn nodes(&self) -> impl Iterator<Item = (&Node, Option<&Sum>)> {
         self.nodes.items.iter().map(|(name, (_, node))| (node, self.used.get(name.as_str())))
@@ -171,14 +181,23 @@ impl Ledger {
         let known = self.shapes.get(&pod.asks).cloned();
         let asks = known.unwrap_or_else(|| Arc::new(pod.asks));
         self.shapes.insert(Arc::clone(&asks));
+        let workflow = pod.workflow.map(|name| self.workflow(&name));
         let Some(name) = pod.node else {
             self.pending.add(&asks);
-            return Booked { node: None, asks };
+            return Booked { node: None, asks, workflow };
         };
         let known = self.used.get_key_value(name.as_str());
         let name = known.map_or_else(|| Arc::from(name.as_str()), |(known, _)| Arc::clone(known));
         self.used.entry(Arc::clone(&name)).or_default().add(&asks);
-        Booked { node: Some(name), asks }
+        Booked { node: Some(name), asks, workflow }
+    }
+
+    /// Counts one more pod of a workflow.
+    fn workflow(&mut self, name: &str) -> Arc<str> {
+        let known = self.workflows.get_key_value(name);
+        let name = known.map_or_else(|| Arc::from(name), |(known, _)| Arc::clone(known));
+        *self.workflows.entry(Arc::clone(&name)).or_default() += 1;
+        name
     }
 
     fn unbook(&mut self, pod: Booked) {
@@ -192,6 +211,14 @@ impl Ledger {
                         self.used.remove(name);
                     }
                 }
+            }
+        }
+        if let Some(name) = &pod.workflow
+            && let Some(count) = self.workflows.get_mut(name)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.workflows.remove(name);
             }
         }
         // Nobody has it but `shapes` and this pod.
@@ -212,7 +239,8 @@ mod tests {
 
         fn reduce(self) -> (String, Pod) {
             let asks = [("cpu", self.2)].into_iter().collect();
-            (self.0.to_owned(), Pod { finished: false, node: self.1.map(str::to_owned), asks })
+            let workflow = Some("n/w".to_owned());
+            (self.0.to_owned(), Pod { finished: false, node: self.1.map(str::to_owned), asks, workflow })
         }
     }
 
@@ -227,9 +255,11 @@ mod tests {
         ledger.pod_event(Event::Apply(Counted("c", Some("m"), 2)));
         ledger.pod_event(Event::Delete(Counted("a", Some("n"), 1)));
         assert_eq!((ledger.shapes.len(), ledger.used.len(), ledger.pending.is_empty()), (2, 2, true));
+        assert!(ledger.has_pods("n", "w") && !ledger.has_pods("n", "v"));
         ledger.pod_event(Event::Delete(Counted("b", Some("n"), 1)));
         ledger.pod_event(Event::Delete(Counted("c", Some("m"), 2)));
         assert!(ledger.shapes.is_empty() && ledger.used.is_empty() && ledger.pending.is_empty());
+        assert!(!ledger.has_pods("n", "w"));
     }
 
     #[test]

@@ -21,6 +21,7 @@ use std::time::Duration;
 use argosy_api::WorkloadCluster;
 use argosy_runtime::client::{RequestError, within};
 use argosy_runtime::events;
+use argosy_runtime::known::Awaited;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::jiff::Timestamp;
@@ -32,6 +33,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::health::Trouble;
+use crate::plan::Here;
 use crate::work::Work;
 
 use self::figures::{Count, Figures};
@@ -119,8 +121,8 @@ impl Inventory {
             if self.is_failing() || self.work.check_lease().is_err() {
                 continue;
             }
-            let now = (self.ledger().version(), self.work.active());
-            if !is_due && seen == Some(now) {
+            let now = (self.ledger().version(), self.work.active(), self.awaited(&self.ledger()));
+            if !is_due && seen.as_ref() == Some(&now) {
                 continue;
             }
             let figures = self.figures(now.1);
@@ -138,12 +140,21 @@ impl Inventory {
         }
     }
 
+    /// What was placed here and does not show in the books yet.
+    fn awaited(&self, ledger: &Ledger) -> Awaited {
+        let Here { cluster, .. } = &self.work.here;
+        let has_pods = |namespace: &str, workflow: &str| ledger.has_pods(namespace, workflow);
+        self.work.shared.known.awaited(cluster, has_pods, Timestamp::now())
+    }
+
     fn figures(&self, active_workflows: Option<u32>) -> Figures {
         let is_denied = matches!(&*self.access.borrow(), Access::Denied(_));
         let ledger = self.ledger();
         let capacity = match is_denied {
             true => Count::Impossible,
-            false if ledger.is_synced() => Count::Done(census::capacity(&ledger, Timestamp::now())),
+            false if ledger.is_synced() => {
+                Count::Done(census::capacity(&ledger, &self.awaited(&ledger), Timestamp::now()))
+            }
             false => Count::UnderWay,
         };
         Figures { capacity, active_workflows }

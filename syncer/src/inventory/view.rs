@@ -17,6 +17,9 @@ type Quantities = BTreeMap<String, Quantity>;
 /// Taints of this prefix are conditions that pass: while a node has one it takes no pods.
 const CONDITION_TAINTS: &str = "node.kubernetes.io/";
 
+/// Label of a pod of Argo's: the name of its workflow.
+const WORKFLOW: &str = "workflows.argoproj.io/workflow";
+
 /// An object that is reduced to what is counted.
 pub trait Reduce {
     type Kept;
@@ -127,9 +130,11 @@ impl Reduce for PodView {
     type Kept = Pod;
 
     fn reduce(self) -> (String, Pod) {
+        let workflow = self.metadata.labels.as_ref().and_then(|labels| labels.get(WORKFLOW));
         let pod = Pod {
             finished: matches!(self.status.phase.as_deref(), Some("Succeeded" | "Failed")),
             asks: self.spec.asks(),
+            workflow: workflow.map(|name| format!("{}/{name}", self.metadata.namespace.as_deref().unwrap_or_default())),
             node: self.spec.node_name.filter(|name| !name.is_empty()),
         };
         (self.metadata.uid.unwrap_or_default(), pod)

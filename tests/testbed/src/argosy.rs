@@ -25,6 +25,8 @@ pub const NAMESPACE: &str = "argosy";
 /// The daemons' names, where they run as processes.
 pub const WEBHOOK: &str = "argosy-webhook";
 pub const SYNCER: &str = "argosy-syncer";
+/// A second replica of the webhook, which only some cases start.
+pub const SECOND_WEBHOOK: &str = "argosy-webhook-2";
 
 const REGISTRY: &str = "ghcr.io/argosy";
 /// Enough to see each step of a workflow.
@@ -82,9 +84,11 @@ fn content_tag(files: &[PathBuf]) -> Result<String> {
 
 /// Installs the chart for programs outside of the cluster, and starts these.
 async fn start_processes(testbed: &mut Testbed, built: &[PathBuf]) -> Result<()> {
-    let port = testbed.state.port(PORT)?;
-    testbed.state.port(&admin_port(WEBHOOK))?;
-    testbed.state.port(&admin_port(SYNCER))?;
+    let port = testbed.state.port(&serving_port(WEBHOOK))?;
+    testbed.state.port(&serving_port(SECOND_WEBHOOK))?;
+    for name in [WEBHOOK, SECOND_WEBHOOK, SYNCER] {
+        testbed.state.port(&admin_port(name))?;
+    }
     testbed.state.save(&testbed.layout)?;
     let host = testbed.control().host_address;
     let values = json!({"webhook": {"url": format!("https://{host}:{port}")}, "syncer": {"enabled": false}});
@@ -103,7 +107,9 @@ async fn start_processes(testbed: &mut Testbed, built: &[PathBuf]) -> Result<()>
 }
 
 /// Purposes of saved ports.
-const PORT: &str = "control/argosy-webhook";
+fn serving_port(name: &str) -> String {
+    format!("control/{name}")
+}
 
 fn admin_port(name: &str) -> String {
     format!("control/{name}-admin")
@@ -113,31 +119,44 @@ fn kept(testbed: &Testbed, name: &str) -> PathBuf {
     testbed.layout.cluster_dir("control").join(name)
 }
 
-/// Starts the daemon `name` ([`WEBHOOK`] or [`SYNCER`]) of a played testbed; also again, after it was ended.
+/// Where a webhook of a played testbed answers.
+///
+/// # Errors
+/// The testbed runs no such process.
+pub fn webhook_url(testbed: &Testbed, name: &str) -> Result<String> {
+    let port = testbed.state.ports.get(&serving_port(name)).with_context(|| format!("no port for {name}"))?;
+    Ok(format!("https://{}:{port}", testbed.control().host_address))
+}
+
+/// Starts the daemon `name` ([`WEBHOOK`], [`SECOND_WEBHOOK`] or [`SYNCER`]) of a played testbed; also again, after it was
+/// ended.
 ///
 /// # Errors
 /// The testbed runs no such process, or it does not start.
 pub async fn start(testbed: &Testbed, name: &str) -> Result<()> {
+    // Replicas are the same program, and sign in as the same account.
+    let program = if name == SECOND_WEBHOOK { WEBHOOK } else { name };
     ensure!(testbed.state.nodes == Nodes::Played, "on real nodes {name} is a Deployment");
     let port =
         |purpose: &str| testbed.state.ports.get(purpose).copied().with_context(|| format!("no port for {purpose}"));
-    let kubeconfig = testbed.layout.cluster_dir("control").join(format!("{name}.kubeconfig"));
+    let kubeconfig = testbed.layout.cluster_dir("control").join(format!("{program}.kubeconfig"));
     if !kubeconfig.exists() {
-        let token = token(&testbed.control().client().await?, NAMESPACE, name).await?;
-        write_file(&kubeconfig, testbed.control().kubeconfig_with_token(name, &token)?, 0o600)?;
+        let token = token(&testbed.control().client().await?, NAMESPACE, program).await?;
+        write_file(&kubeconfig, testbed.control().kubeconfig_with_token(program, &token)?, 0o600)?;
     }
     let host = testbed.control().host_address;
-    let own = match name {
+    let own = match program {
         WEBHOOK => vec![
-            format!("--listen={host}:{}", port(PORT)?),
+            format!("--listen={host}:{}", port(&serving_port(name))?),
             format!("--tls-san={host}"),
+            format!("--peer={}", webhook_url(testbed, if name == WEBHOOK { SECOND_WEBHOOK } else { WEBHOOK })?),
             "--webhook-configuration=argosy".to_owned(),
             // Nothing stands between it and the API server that would have to learn that it goes.
             "--drain=0s".to_owned(),
         ],
         _ => vec!["--identity=testbed".to_owned(), format!("--log={LOG}")],
     };
-    Daemon::new(&testbed.layout, "control", name, &kept(testbed, name))
+    Daemon::new(&testbed.layout, "control", name, &kept(testbed, program))
         .args([format!("--kubeconfig={}", kubeconfig.display()), format!("--namespace={NAMESPACE}")])
         .args([format!("--admin-listen={host}:{}", port(&admin_port(name))?)])
         .args(own)

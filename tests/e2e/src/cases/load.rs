@@ -1,4 +1,4 @@
-//! Placement by load: over three clusters of different sizes.
+//! Placement by load: over three clusters of different sizes, by two webhooks at once.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -6,16 +6,22 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use argosy_api::WorkloadCluster;
 use futures::future::try_join_all;
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
+use testbed::{argosy, process};
 
 use super::{Case, case};
 use crate::world::{World, wait_for};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
+        case!(
+            "60 workflows at once through two webhooks load three clusters evenly, and none where it cannot fit",
+            evenly
+        ),
         case!("workflows that only one cluster has room for go there, and the rest waits and says so", sized),
         case!("nothing more goes to a cluster that is cordoned", cordoned),
         case!("a cluster that comes takes 20 that wait within 5 s", added),
@@ -25,12 +31,13 @@ pub(super) fn cases() -> Vec<Case> {
 /// CPUs of the one node that each cluster has.
 const CPUS: [(&str, i64); 3] = [("cluster1", 8), ("cluster2", 16), ("cluster3", 24)];
 
-/// A workflow whose pod asks for so much CPU and runs until it is deleted.
-fn asking(namespace: &str, millicores: i64) -> Value {
+/// A workflow whose pod asks for so much CPU and runs until it is deleted; `replica` says which webhook is asked, while
+/// there are two.
+fn asking(namespace: &str, millicores: i64, replica: usize) -> Value {
     json!({
         "apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow",
         "metadata": {
-            "generateName": "load-", "namespace": namespace,
+            "generateName": "load-", "namespace": namespace, "labels": {"e2e-replica": replica.to_string()},
             "annotations": {"asks": millicores.to_string()},
         },
         "spec": {
@@ -49,8 +56,8 @@ fn asking(namespace: &str, millicores: i64) -> Value {
 
 async fn create_all(world: &World, namespace: &str, sizes: &[i64]) -> Result<()> {
     let api = world.originals(namespace);
-    let created = sizes.iter().map(|size| {
-        let (api, workflow) = (api.clone(), asking(namespace, *size));
+    let created = sizes.iter().enumerate().map(|(i, size)| {
+        let (api, workflow) = (api.clone(), asking(namespace, *size, 1 + i % 2));
         async move { api.create(&PostParams::default(), &serde_json::from_value(workflow)?).await.context("creating") }
     });
     try_join_all(created).await.map(drop)
@@ -68,13 +75,85 @@ async fn placed(world: &World, namespace: &str) -> Result<BTreeMap<String, Vec<i
     Ok(placed)
 }
 
-async fn sized(world: World) -> Result<()> {
+async fn evenly(world: World) -> Result<()> {
     for ((name, cpus), wec) in CPUS.iter().zip(&world.wecs) {
         let nodes: Api<Node> = Api::all(wec.clone());
         let cpus = json!({"cpu": cpus.to_string()});
         let patch = Patch::Merge(json!({"status": {"capacity": cpus, "allocatable": cpus}}));
         nodes.patch_status(&format!("{name}-node"), &PatchParams::default(), &patch).await?;
     }
+    figures(&world).await?;
+    argosy::start(&world.testbed, argosy::SECOND_WEBHOOK).await?;
+    let result = through_both(&world).await;
+    process::stop(&world.testbed.layout, "control", argosy::SECOND_WEBHOOK);
+    clear(&world, "even").await?;
+    result
+}
+
+/// An API server keeps to one connection, and so to one replica; several API servers do not. Here a label says which of
+/// the two is asked.
+async fn through_both(world: &World) -> Result<()> {
+    let configurations: Api<MutatingWebhookConfiguration> = Api::all(world.control.clone());
+    let mut second = configurations.get("argosy").await?;
+    second.metadata = kube::api::ObjectMeta { name: Some("argosy-2".to_owned()), ..Default::default() };
+    let select =
+        |operator: &str| json!({"matchExpressions": [{"key": "e2e-replica", "operator": operator, "values": ["2"]}]});
+    second.webhooks.iter_mut().flatten().for_each(|webhook| webhook.name.insert_str(0, "second-"));
+    second.webhooks.iter_mut().flatten().try_for_each(|webhook| -> Result<()> {
+        let path = webhook.client_config.url.as_deref().and_then(|url| url.rsplit('/').next()).unwrap_or_default();
+        webhook.client_config.url =
+            Some(format!("{}/{path}", argosy::webhook_url(&world.testbed, argosy::SECOND_WEBHOOK)?));
+        webhook.object_selector = Some(serde_json::from_value(select("In"))?);
+        Ok(())
+    })?;
+    configurations.create(&PostParams::default(), &second).await?;
+    let others = |selector: Value| -> Result<Patch<()>> {
+        let operations = json!([{"op": "add", "path": "/webhooks/0/objectSelector", "value": selector}]);
+        Ok(Patch::Json(serde_json::from_value(operations)?))
+    };
+    configurations.patch("argosy", &PatchParams::default(), &others(select("NotIn"))?).await?;
+    let result = spread_60(world).await;
+    configurations.patch("argosy", &PatchParams::default(), &others(json!({}))?).await?;
+    configurations.delete("argosy-2", &DeleteParams::default()).await?;
+    result
+}
+
+async fn spread_60(world: &World) -> Result<()> {
+    world.namespace("even", json!({"argosy.dev/clusters": "env=testbed"})).await?;
+    // Both webhooks answer: each routes in a dry run.
+    for replica in [1, 2] {
+        wait_for("the webhook", || async {
+            let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+            let probe = serde_json::from_value(asking("even", 1, replica))?;
+            Ok(world.originals("even").create(&dry_run, &probe).await.map(drop).map_err(|error| error.to_string()))
+        })
+        .await?;
+    }
+    // 33.2 of 48 CPUs: 69 %. One fits only into the two larger clusters. The large ones are sent first: behind the
+    // others no order of choices could make up for them.
+    let sizes: Vec<i64> = [9_000, 4_000, 4_000].into_iter().chain([285; 57]).collect();
+    create_all(world, "even", &sizes).await?;
+    let placed = placed(world, "even").await?;
+    let shares: Vec<(String, f64)> = CPUS
+        .iter()
+        .map(|(name, cpus)| {
+            let asked: i64 = placed.get(*name).into_iter().flatten().sum();
+            #[allow(clippy::cast_precision_loss, reason = "shares of a few thousand")]
+            let share = asked as f64 / (cpus * 1000) as f64;
+            ((*name).to_owned(), share)
+        })
+        .collect();
+    let total: usize = placed.values().map(Vec::len).sum();
+    ensure!(total == 60 && !placed.contains_key(""), "not all were placed: {placed:?}");
+    ensure!(!placed.get("cluster1").into_iter().flatten().any(|size| *size > 8_000), "9 CPUs do not fit there");
+    let most = shares.iter().map(|(_, share)| *share).fold(0.0, f64::max);
+    let least = shares.iter().map(|(_, share)| *share).fold(1.0, f64::min);
+    ensure!(most - least <= 0.15, "the load differs by {:.0} %: {shares:?}", (most - least) * 100.0);
+    eprintln!("even: {shares:?}");
+    Ok(())
+}
+
+async fn sized(world: World) -> Result<()> {
     figures(&world).await?;
     world.namespace("load", json!({"argosy.dev/clusters": "env=testbed"})).await?;
     // One after the other: the smaller one, placed first, would leave no room for the larger one.
@@ -135,7 +214,7 @@ async fn without_cluster3(world: &World) -> Result<()> {
     let strict = json!({"argosy.dev/clusters": "name=cluster3", "argosy.dev/no-cluster": "Reject"});
     world.namespace("cordon-probe", strict).await?;
     wait_for("the cordon to be in force", || async {
-        let said = world.refusal("cordon-probe", &asking("cordon-probe", 1)).await?;
+        let said = world.refusal("cordon-probe", &asking("cordon-probe", 1, 1)).await?;
         Ok(if said.contains("is cordoned") { Ok(()) } else { Err(said) })
     })
     .await?;

@@ -4,6 +4,7 @@
 pub mod intents;
 pub mod kubeconfig;
 pub mod names;
+pub mod packed;
 pub mod placement_policy;
 pub mod records;
 pub mod workflow;

@@ -8,6 +8,7 @@ mod join;
 mod leave;
 mod member;
 mod ownership;
+mod suspend;
 mod workflows;
 
 use std::process::ExitCode;
@@ -47,6 +48,8 @@ enum Verb {
     #[command(visible_alias = "cluster")]
     Clusters(clusters::ClustersArgs),
     Explain(explain::ExplainArgs),
+    Suspend(suspend::SuspendArgs),
+    Resume(suspend::ResumeArgs),
 }
 
 /// Runs what the command line asks for.
@@ -57,6 +60,8 @@ pub async fn main() -> ExitCode {
         Verb::Leave(args) => leave::run(args, &control).await,
         Verb::Clusters(args) => clusters::run(args, &control).await,
         Verb::Explain(args) => explain::run(args, &control).await,
+        Verb::Suspend(args) => suspend::suspend(args, &control).await,
+        Verb::Resume(args) => suspend::resume(args, &control).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -29,7 +29,10 @@ pub fn copy_of(original: &WholeWorkflow, removed: &[JsonPath], control_id: &str,
 
     let mut annotations: BTreeMap<String, String> = metadata.annotations.clone().unwrap_or_default();
     let suspended = annotations.get(names::SUSPEND).is_some_and(|wish| wish == "true");
+    // What was carried out on an earlier copy is not carried out on this one.
+    let done = annotations.remove(names::INTENTS_DONE);
     annotations.retain(|key, _| !key.starts_with(names::PREFIX));
+    annotations.extend(done.map(|done| (names::INTENTS_DONE.to_owned(), done)));
     annotations.insert(names::ATTEMPT.to_owned(), delivery.attempt.to_string());
     annotations.insert(names::COPY.to_owned(), metadata.name.clone().unwrap_or_default());
 

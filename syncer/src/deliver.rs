@@ -8,12 +8,16 @@ use argosy_placement::{JsonPath, own_cluster, read_stamp};
 use argosy_runtime::client::{DEADLINE, RequestError, within};
 use argosy_runtime::known::Asked;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{DynamicObject, ObjectMeta, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use crate::copy::{WholeWorkflow, copy_of};
 use crate::desk::{Key, Original};
+use crate::end;
+use crate::intents::carry_out_before_delivery;
+use crate::originals::ending;
 use crate::plan::to_text;
 use crate::status::add;
 use crate::work::{StepError, Work};
@@ -39,6 +43,14 @@ impl Work {
         let Some(whole) = whole.filter(|whole| whole.uid().as_ref() == Some(&original.uid)) else {
             return Err(StepError::Outdated);
         };
+        let deadline = whole.spec.as_ref().and_then(|spec| spec.get("activeDeadlineSeconds"));
+        let created = whole.creation_timestamp().map(|created| created.0.as_second());
+        if let (1, Some(deadline), Some(created)) = (delivery.attempt, deadline, created)
+            && let Some(message) = end::overdue(deadline, created, Timestamp::now())
+        {
+            let ending = ending("Failed", message, original.started(), Timestamp::now());
+            return self.write_original(key, original, ending).await;
+        }
         if let Some(why) = not_routed(&whole) {
             return self.wait(key, original, format!("not delivered to {}: {why}", self.here.cluster)).await;
         }
@@ -48,7 +60,8 @@ impl Work {
                 return self.wait(key, original, format!("not delivered to {}: {why}", self.here.cluster)).await;
             }
         };
-        let copy = copy_of(&whole, &removed, &self.shared.control_id, delivery);
+        let mut copy = copy_of(&whole, &removed, &self.shared.control_id, delivery);
+        carry_out_before_delivery(&mut copy, original.pending(0));
         self.check_lease()?;
         match self.create(key, &copy).await {
             Ok(created) => {

@@ -7,11 +7,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use argosy_api::workflow::SyncView;
-use argosy_api::{Delivery, names};
+use argosy_api::{Delivery, Intent, Intents, names};
 use kube::ResourceExt;
 use kube::runtime::watcher::Event;
 use serde_json::value::RawValue;
 
+use crate::intents;
 use crate::status::Digest;
 
 /// Namespace and name, the same on both sides.
@@ -40,6 +41,14 @@ pub struct Original {
     pub delivery: Option<Result<Delivery, String>>,
     /// `spec.shutdown`, which `argo stop` and `argo terminate` set.
     pub shutdown: Option<String>,
+    /// Whether its user wishes the copy to be suspended.
+    pub suspend: bool,
+    /// What its users did to it that is to happen to the copy, in turn, and the number of the last one that is known to
+    /// have happened.
+    pub intents: Arc<Intents>,
+    pub intents_done: u64,
+    /// Argo's label about its archive.
+    pub archiving: bool,
     /// `None` where it has no status at all.
     pub status: Option<Digest>,
 }
@@ -60,6 +69,11 @@ pub struct Copy {
     /// Whether it was made from another workflow in the WEC, and only inherited that it is a copy.
     pub inherited: bool,
     pub shutdown: Option<String>,
+    pub suspended: bool,
+    /// The number of the last intent that was carried out on it.
+    pub intents_done: u64,
+    /// Whether it is to be archived when it has ended, or has been.
+    pub archiving: bool,
     pub status: Option<Arc<RawValue>>,
 }
 
@@ -83,9 +97,25 @@ impl Original {
             argo_labels: argo_labels(&object),
             deleting: object.metadata.deletion_timestamp.is_some(),
             shutdown: shutdown(&object),
+            suspend: object.annotations().get(names::SUSPEND).is_some_and(|wish| wish == "true"),
+            intents: object
+                .annotations()
+                .get(names::INTENTS)
+                .map(|text| intents::read(text))
+                .unwrap_or_default()
+                .into(),
+            intents_done: intents_done(&object),
+            archiving: object.labels().contains_key(names::ARGO_ARCHIVING),
             uid: object.metadata.uid.unwrap_or_default(),
             resource_version: object.metadata.resource_version.unwrap_or_default(),
         }
+    }
+
+    /// What is yet to happen to a copy on which everything up to `done` has.
+    pub fn pending(&self, done: u64) -> &[Intent] {
+        let done = done.max(self.intents_done);
+        let next = self.intents.iter().position(|intent| intent.id > done).unwrap_or(self.intents.len());
+        &self.intents[next..]
     }
 }
 
@@ -100,11 +130,18 @@ impl Copy {
             argo_labels: argo_labels(&object),
             deleting: object.metadata.deletion_timestamp.is_some(),
             shutdown: shutdown(&object),
+            suspended: object.spec.as_ref().is_some_and(|spec| spec.suspend == Some(true)),
+            intents_done: intents_done(&object),
+            archiving: object.labels().contains_key(names::ARGO_ARCHIVING),
             status: object.status.filter(|status| status.get() != "null").map(Arc::from),
             uid: object.metadata.uid.unwrap_or_default(),
             resource_version: object.metadata.resource_version.unwrap_or_default(),
         }
     }
+}
+
+fn intents_done(object: &SyncView) -> u64 {
+    object.annotations().get(names::INTENTS_DONE).and_then(|done| done.parse().ok()).unwrap_or_default()
 }
 
 fn shutdown(object: &SyncView) -> Option<String> {

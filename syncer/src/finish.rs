@@ -4,12 +4,15 @@ use argosy_api::workflow::SyncView;
 use argosy_api::{Delivery, names};
 use argosy_runtime::client::within;
 use json_patch::{Patch as JsonPatch, PatchOperation, TestOperation};
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use crate::desk::{Copy, Key, Original};
-use crate::status::add;
+use crate::end;
+use crate::originals::ending;
+use crate::status::{add, remove};
 use crate::work::{StepError, Work};
 
 impl Work {
@@ -17,6 +20,27 @@ impl Work {
     pub(crate) async fn shut_down(&self, key: &Key, copy: &Copy, shutdown: &str) -> Result<(), StepError> {
         tracing::info!(workflow = %key, shutdown, "handing the user's shutdown on");
         self.write_copy(key, copy, vec![add(&["spec", "shutdown"], json!(shutdown))]).await
+    }
+
+    /// Suspends the copy, or lets it go on. Without `spec.suspend` at all where it goes on, as Argo's own resume has it.
+    pub(crate) async fn suspend(&self, key: &Key, copy: &Copy, suspend: bool) -> Result<(), StepError> {
+        tracing::info!(workflow = %key, suspend, "handing the user's suspend on");
+        let path = ["spec", "suspend"];
+        let operation = if suspend { add(&path, json!(true)) } else { remove(&path) };
+        self.write_copy(key, copy, vec![operation]).await
+    }
+
+    /// Ends an original that was stopped before it was delivered, if the WEC confirms that it has no copy of it.
+    pub(crate) async fn stop(&self, key: &Key, original: &Original, shutdown: &str) -> Result<(), StepError> {
+        let live = within(self.copies_in(&key.namespace).get_opt(&key.name)).await;
+        let live = live.map_err(|source| StepError::ReadCopy { source })?;
+        if let Some(live) = live.filter(|live| live.labels().get(names::ORIGIN) == Some(&original.uid)) {
+            self.mark(key, &live).await?;
+            return Err(StepError::Outdated);
+        }
+        tracing::info!(workflow = %key, shutdown, "stopped before it was delivered");
+        let ending = ending("Failed", &end::stopped(shutdown), original.started(), Timestamp::now());
+        self.write_original(key, original, ending).await
     }
 
     /// Takes our finalizer off the copy.
@@ -99,7 +123,13 @@ impl Work {
         self.write_copy(key, &Copy::new(live.clone()), operations).await
     }
 
-    async fn write_copy(&self, key: &Key, copy: &Copy, operations: Vec<PatchOperation>) -> Result<(), StepError> {
+    /// Writes to a copy, if it is still this one at this resourceVersion, and takes in the answer.
+    pub(crate) async fn write_copy(
+        &self,
+        key: &Key,
+        copy: &Copy,
+        operations: Vec<PatchOperation>,
+    ) -> Result<(), StepError> {
         self.check_lease()?;
         let uid = TestOperation {
             path: json_patch::jsonptr::PointerBuf::from_tokens(["metadata", "uid"]),
@@ -112,6 +142,8 @@ impl Work {
         let written = within(self.copies_in(&key.namespace).patch(&key.name, &PatchParams::default(), &patch)).await;
         self.metrics.copy_writes.inc();
         let written = written.map_err(|source| match source.status() {
+            // Validation says this of an object; a test in a patch that fails is a 422, too.
+            Some(422) if source.message().contains(" is invalid: ") => StepError::Refused { why: source.message() },
             Some(404 | 409 | 422) => StepError::Outdated,
             _ => StepError::WriteCopy { source },
         })?;

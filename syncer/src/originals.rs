@@ -60,11 +60,10 @@ impl Work {
         self.write_original(key, original, vec![add(&["status", "message"], json!(message))]).await
     }
 
-    /// Ends an original as Argo's controller ends a workflow: phase, message, times and labels in one write. A missing
-    /// finishedAt would have Argo's TTL delete it at once.
+    /// Ends an original with an error.
     pub(crate) async fn fail(&self, key: &Key, original: &Original, message: &str) -> Result<(), StepError> {
         tracing::warn!(workflow = %key, message, "workflow ends with an error");
-        self.write_original(key, original, ending(original, message, Timestamp::now())).await
+        self.write_original(key, original, ending("Error", message, original.started(), Timestamp::now())).await
     }
 
     /// Reads an original from the API server itself, whatever the watch says.
@@ -91,18 +90,40 @@ pub(crate) async fn patched(
     within(api.patch(&key.name, &PatchParams::default(), &patch)).await
 }
 
-fn ending(original: &Original, message: &str, now: Timestamp) -> Vec<PatchOperation> {
+/// What is there of an original's status, as far as its end depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Started {
+    /// There is no status at all.
+    NoStatus,
+    /// There is one without `startedAt`.
+    No,
+    Yes,
+}
+
+/// Ends a workflow as Argo's controller does: phase, message, times and labels in one write. A missing finishedAt would
+/// have Argo's TTL delete it at once.
+pub(crate) fn ending(phase: &str, message: &str, started: Started, now: Timestamp) -> Vec<PatchOperation> {
     let now = json!(format!("{now:.0}"));
-    let mut fields = vec![("phase", json!("Error")), ("message", json!(message)), ("finishedAt", now.clone())];
-    let mut operations = match &original.status {
-        None => vec![add(&["status"], json!({"startedAt": now}))],
-        Some(status) if status.shows("startedAt", &Value::Null) => vec![add(&["status", "startedAt"], now)],
-        Some(_) => Vec::new(),
+    let mut operations = match started {
+        Started::NoStatus => vec![add(&["status"], json!({"startedAt": now}))],
+        Started::No => vec![add(&["status", "startedAt"], now.clone())],
+        Started::Yes => Vec::new(),
     };
-    operations.extend(fields.drain(..).map(|(field, value)| add(&["status", field], value)));
-    operations.push(add(&["metadata", "labels", names::ARGO_PHASE], json!("Error")));
+    let fields = [("phase", json!(phase)), ("message", json!(message)), ("finishedAt", now)];
+    operations.extend(fields.into_iter().map(|(field, value)| add(&["status", field], value)));
+    operations.push(add(&["metadata", "labels", names::ARGO_PHASE], json!(phase)));
     operations.push(add(&["metadata", "labels", names::ARGO_COMPLETED], json!("true")));
     operations
+}
+
+impl Original {
+    pub(crate) fn started(&self) -> Started {
+        match &self.status {
+            None => Started::NoStatus,
+            Some(status) if status.shows("startedAt", &Value::Null) => Started::No,
+            Some(_) => Started::Yes,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -118,7 +139,8 @@ mod tests {
     fn an_ending_is_whole(#[case] status: Option<Value>, #[case] rest: Value) {
         let digest = status.as_ref().map(|s| Digest::of(&serde_json::value::to_raw_value(s).unwrap()).unwrap());
         let original = Original { status: digest, ..Original::default() };
-        let operations = ending(&original, "why", "2026-01-02T03:04:05.678Z".parse().unwrap());
+        let now = "2026-01-02T03:04:05.678Z".parse().unwrap();
+        let operations = ending("Error", "why", original.started(), now);
         let mut object = json!({"metadata": {"labels": {}}});
         if let Some(status) = status {
             object["status"] = status;

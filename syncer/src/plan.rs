@@ -1,6 +1,6 @@
 //! What comes next for a workflow: decided from what is known of the original and its copy, and nothing else.
 
-use argosy_api::{Delivery, names};
+use argosy_api::{Delivery, Intent, Wish, names};
 use json_patch::PatchOperation;
 use serde_json::Value;
 
@@ -27,8 +27,14 @@ pub enum Step {
     Deliver(Delivery),
     /// Patch the copy's status, and what else is new, onto the original.
     Return(Vec<PatchOperation>),
+    /// Carry out on the copy what a user did to the original.
+    CarryOut(Intent),
     /// Hand the user's `spec.shutdown` on to the copy.
     Shutdown(String),
+    /// Suspend the copy, or let it go on, as its user wishes.
+    Suspend(bool),
+    /// It was stopped before there was a copy: end the original as Argo would, once the WEC has confirmed that.
+    Stop(String),
     /// The final status is back: let go of the copy, which is then its own TTL's.
     Release,
     /// A copy of ours without its original, or of an older one: stop and delete it, once the API server has
@@ -51,7 +57,10 @@ impl Step {
             Self::Record(_) => "record",
             Self::Deliver(_) => "deliver",
             Self::Return(_) => "return",
+            Self::CarryOut(_) => "carry_out",
             Self::Shutdown(_) => "shutdown",
+            Self::Suspend(_) => "suspend",
+            Self::Stop(_) => "stop",
             Self::Release => "release",
             Self::Remove => "remove",
             Self::Lost(_) => "lost",
@@ -84,7 +93,10 @@ fn remove(copy: &Copy) -> Step {
 fn next(original: &Original, copy: Option<&Copy>, here: &Here, returned: bool) -> Step {
     let delivery = match &original.delivery {
         None if original.completed => return Step::Rest,
-        None => return Step::Record(first_attempt(here)),
+        None => match &original.shutdown {
+            Some(shutdown) => return Step::Stop(shutdown.clone()),
+            None => return Step::Record(first_attempt(here)),
+        },
         Some(Err(error)) if original.completed => {
             tracing::debug!(error, "unreadable delivery of a completed workflow");
             return Step::Rest;
@@ -106,8 +118,15 @@ fn next(original: &Original, copy: Option<&Copy>, here: &Here, returned: bool) -
     }
     match copy {
         None if original.completed => Step::Rest,
+        // It had ended, and its TTL was over: a retry begins with what stands on the original.
+        None if delivery.copy.is_some() && is_retried(original) => {
+            Step::Record(Delivery { attempt: delivery.attempt + 1, copy: None, ..delivery.clone() })
+        }
         None if delivery.copy.is_some() => Step::Lost(delivery.clone()),
-        None => Step::Deliver(delivery.clone()),
+        None => match &original.shutdown {
+            Some(shutdown) => Step::Stop(shutdown.clone()),
+            None => Step::Deliver(delivery.clone()),
+        },
         Some(copy) if copy.attempt != delivery.attempt => remove(copy),
         Some(copy) if delivery.copy.as_ref().is_some_and(|uid| *uid != copy.uid) => {
             if original.completed {
@@ -120,12 +139,20 @@ fn next(original: &Original, copy: Option<&Copy>, here: &Here, returned: bool) -
     }
 }
 
+fn is_retried(original: &Original) -> bool {
+    original.pending(0).iter().any(|intent| matches!(intent.wish, Wish::Retry(_)))
+}
+
 fn first_attempt(here: &Here) -> Delivery {
     Delivery { attempt: 1, cluster: here.cluster.clone(), cluster_uid: here.cluster_uid.clone(), copy: None }
 }
 
 /// The copy is the one that was delivered.
 fn follow(original: &Original, copy: &Copy, delivery: &Delivery, returned: bool) -> Step {
+    // First, so that what comes back shows it, and no status from before is written over what the user sees already.
+    if let Some(intent) = original.pending(copy.intents_done).first().filter(|_| !copy.deleting) {
+        return Step::CarryOut(intent.clone());
+    }
     let operations = match returning(original, copy, delivery) {
         Ok(operations) => operations,
         Err(error) => return Step::Unreadable(error.to_string()),
@@ -138,6 +165,7 @@ fn follow(original: &Original, copy: &Copy, delivery: &Delivery, returned: bool)
         Some(shutdown) if !copy.completed && copy.shutdown.as_ref() != Some(shutdown) => {
             Step::Shutdown(shutdown.clone())
         }
+        _ if !copy.completed && !copy.deleting && copy.suspended != original.suspend => Step::Suspend(original.suspend),
         _ if copy.held && (copy.completed || copy.deleting) => Step::Release,
         _ => Step::Rest,
     }
@@ -145,20 +173,29 @@ fn follow(original: &Original, copy: &Copy, delivery: &Delivery, returned: bool)
 
 /// Everything that differs on the original, as one patch: status, Argo's labels, and the copy's UID.
 fn returning(original: &Original, copy: &Copy, delivery: &Delivery) -> Result<Vec<PatchOperation>, StatusError> {
+    let mut operations = Vec::new();
+    if copy.intents_done > original.intents_done {
+        let done = Value::String(copy.intents_done.to_string());
+        operations.push(add(&["metadata", "annotations", names::INTENTS_DONE], done));
+    }
     let Some(status) = &copy.status else {
-        return Ok(Vec::new());
+        return Ok(operations);
     };
     let returned = Returned::from_copy(status)?;
     if returned.is_empty() {
-        return Ok(Vec::new());
+        return Ok(operations);
     }
-    let mut operations = returned.difference(original.status.as_ref());
+    operations.extend(returned.difference(original.status.as_ref()));
     for (i, label) in [names::ARGO_PHASE, names::ARGO_COMPLETED].into_iter().enumerate() {
         if let Some(value) =
             copy.argo_labels[i].as_ref().filter(|value| original.argo_labels[i].as_ref() != Some(value))
         {
             operations.push(add(&["metadata", "labels", label], Value::String(value.clone())));
         }
+    }
+    // Each cluster archives its own: the control cluster's controller does once it is asked to, as Argo asks itself.
+    if copy.completed && copy.archiving && !original.archiving {
+        operations.push(add(&["metadata", "labels", names::ARGO_ARCHIVING], Value::String("Pending".to_owned())));
     }
     if delivery.copy.is_none() {
         let delivery = Delivery { copy: Some(copy.uid.clone()), ..delivery.clone() };
@@ -190,6 +227,10 @@ mod tests {
     fn delivered(copy: Option<&str>) -> Original {
         let delivery = Delivery { copy: copy.map(Into::into), ..first_attempt(&here()) };
         Original { delivery: Some(Ok(delivery)), ..original() }
+    }
+
+    fn wished(original: Original) -> Original {
+        Original { intents: vec![Intent { id: 1, wish: Wish::Retry(Default::default()) }].into(), ..original }
     }
 
     fn shown(status: serde_json::Value, original: Original) -> Original {
@@ -244,6 +285,18 @@ mod tests {
     #[case::older_attempt(Some(delivered(None)), Some(Copy { attempt: 0, ..copy() }), "Remove")]
     #[case::stopped(Some(Original { shutdown: Some("Stop".into()), ..delivered(Some("c")) }), Some(copy()), "Shutdown")]
     #[case::stop_has_arrived(Some(Original { shutdown: Some("Stop".into()), ..delivered(Some("c")) }), Some(Copy { shutdown: Some("Stop".into()), ..copy() }), "Rest")]
+    #[case::stopped_while_it_waited(Some(Original { shutdown: Some("Stop".into()), ..original() }), None, "Stop")]
+    #[case::stopped_before_there_was_a_copy(Some(Original { shutdown: Some("Stop".into()), ..delivered(None) }), None, "Stop")]
+    #[case::to_be_suspended(Some(Original { suspend: true, ..delivered(Some("c")) }), Some(copy()), "Suspend")]
+    #[case::is_suspended(Some(Original { suspend: true, ..delivered(Some("c")) }), Some(Copy { suspended: true, ..copy() }), "Rest")]
+    #[case::to_go_on(Some(delivered(Some("c"))), Some(Copy { suspended: true, ..copy() }), "Suspend")]
+    #[case::approved(Some(wished(delivered(Some("c")))), Some(copy()), "CarryOut")]
+    #[case::approved_and_carried_out(Some(wished(delivered(Some("c")))), Some(Copy { intents_done: 1, ..copy() }), "Return /metadata/annotations/argosy.dev~1intents-done")]
+    #[case::approved_and_known(Some(Original { intents_done: 1, ..wished(delivered(Some("c"))) }), Some(copy()), "Rest")]
+    #[case::retried(Some(wished(shown(json!({"phase": "Running"}), delivered(Some("c"))))), Some(done_copy()), "CarryOut")]
+    #[case::retried_after_its_ttl(Some(wished(delivered(Some("c")))), None, "Record")]
+    #[case::retried_and_gone_again(Some(Original { intents_done: 1, ..wished(delivered(Some("c"))) }), None, "Lost")]
+    #[case::to_be_archived(Some(done(shown(json!({"phase": "Succeeded"}), delivered(Some("c"))))), Some(Copy { archiving: true, ..done_copy() }), "Return /metadata/labels/workflows.argoproj.io~1workflow-archiving-status")]
     #[case::completed_from_the_start(Some(done(original())), None, "Rest")]
     #[case::failed_before_delivery(Some(done(delivered(None))), None, "Rest")]
     #[case::forged_record(Some(Original { delivery: Some(Err("expected value".into())), ..original() }), None, "Fail: annotation argosy.dev/delivery cannot be read: expected value")]

@@ -65,6 +65,8 @@ pub enum StepError {
     ReadCopy { source: RequestError },
     #[error("cannot write to the copy")]
     WriteCopy { source: RequestError },
+    #[error("the WEC refuses what was to be written to the copy: {why}")]
+    Refused { why: String },
     #[error("the copy's status cannot be read: {why}")]
     Unreadable { why: String },
 }
@@ -79,6 +81,7 @@ impl StepError {
             Self::WriteOriginal { .. } => "write_original",
             Self::ReadCopy { .. } => "read_copy",
             Self::WriteCopy { .. } => "write_copy",
+            Self::Refused { .. } => "refused",
             Self::Unreadable { .. } => "unreadable_status",
         }
     }
@@ -207,6 +210,11 @@ impl Work {
             (Step::Tell(message), Some(original), _) => self.tell(key, &original, &message).await?,
             (Step::Lost(delivery), Some(original), _) => self.lost(key, &original, &delivery).await?,
             (Step::Fail(message), Some(original), _) => self.fail(key, &original, &message).await?,
+            (Step::Stop(shutdown), Some(original), _) => self.stop(key, &original, &shutdown).await?,
+            (Step::CarryOut(intent), Some(original), Some(copy)) => {
+                self.carry_out(key, &original, &copy, &intent).await?;
+            }
+            (Step::Suspend(suspend), _, Some(copy)) => self.suspend(key, &copy, suspend).await?,
             (Step::Shutdown(shutdown), _, Some(copy)) => self.shut_down(key, &copy, &shutdown).await?,
             (Step::Release, _, Some(copy)) => return self.release(key, &copy).await,
             (Step::Remove, _, Some(copy)) => self.remove(key, &copy).await?,

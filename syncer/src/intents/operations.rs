@@ -1,0 +1,246 @@
+//! What an intent means for a copy: the operations that make it so. Pure.
+//!
+//! An intent is its author's word, and what it may change is what Argo's own commands change; the rest of it is left out.
+
+use argosy_api::packed::{pack, unpack};
+use argosy_api::{Intent, Retry, Wish, names};
+use json_patch::PatchOperation;
+use serde_json::{Map, Value, json};
+
+use crate::status::{add, remove};
+
+/// Fields of an active Suspend node that `argo resume`, `stop --node-field-selector` and `node set` write.
+const OF_A_NODE: [&str; 5] = ["phase", "message", "finishedAt", "outputs", "inputs"];
+/// Fields of a node that `argo retry` writes where it resets one.
+const OF_A_RESET_NODE: [&str; 7] =
+    ["phase", "message", "startedAt", "finishedAt", "outputs", "children", "memoizationStatus"];
+/// Fields of a status that it writes, but for the nodes.
+const OF_A_RETRIED: [&str; 7] =
+    ["phase", "message", "startedAt", "finishedAt", "conditions", "persistentVolumeClaims", "outputs"];
+/// Fields of a spec that it writes, wherever that stands.
+const OF_ITS_SPEC: [&str; 2] = ["arguments", "activeDeadlineSeconds"];
+/// The spec of a workflow that was made from a template.
+const STORED: &str = "storedWorkflowTemplateSpec";
+
+/// The operations that carry an intent out on a copy, its number included, so that both are one write; and what could not
+/// be carried out, in words.
+pub fn operations(copy: &Value, intent: &Intent) -> (Vec<PatchOperation>, Option<String>) {
+    let unpacked = unpacked(copy);
+    let shown = unpacked.as_ref().unwrap_or(copy);
+    let (mut operations, trouble) = match &intent.wish {
+        _ if shown["status"]["nodes"].as_object().is_none() => (Vec::new(), Some("the copy shows no nodes".to_owned())),
+        Wish::Nodes { nodes, outputs } => set_nodes(&shown["status"], nodes, outputs.as_ref()),
+        Wish::Retry(_) if shown["metadata"]["labels"][names::ARGO_COMPLETED] != "true" => {
+            (Vec::new(), Some("it is under way again already".to_owned()))
+        }
+        Wish::Retry(wish) => (retry(shown, wish), None),
+    };
+    if let Some(whole) = unpacked.filter(|_| !operations.is_empty()) {
+        operations = repacked(whole, operations);
+    }
+    operations.push(done(intent));
+    (operations, trouble)
+}
+
+/// The copy with its nodes laid open, where it is so large that Argo packs them.
+fn unpacked(copy: &Value) -> Option<Value> {
+    let packed = copy["status"]["compressedNodes"].as_str().filter(|packed| !packed.is_empty())?;
+    let nodes: Map<String, Value> = serde_json::from_str(&unpack(packed)?).ok()?;
+    let mut copy = copy.clone();
+    copy["status"]["nodes"] = Value::Object(nodes);
+    Some(copy)
+}
+
+/// The operations for a copy whose nodes are packed.
+fn repacked(mut whole: Value, operations: Vec<PatchOperation>) -> Vec<PatchOperation> {
+    let is_of_a_node = |operation: &PatchOperation| operation.path().as_str().starts_with("/status/nodes/");
+    let (of_nodes, mut operations): (Vec<_>, Vec<_>) = operations.into_iter().partition(is_of_a_node);
+    // They were made for these very nodes.
+    let _ = json_patch::patch(&mut whole, &of_nodes);
+    let packed = pack(&whole["status"]["nodes"].to_string());
+    operations.push(add(&["status", "compressedNodes"], Value::String(packed)));
+    operations
+}
+
+/// Notes that an intent has been dealt with.
+pub fn done(intent: &Intent) -> PatchOperation {
+    add(&["metadata", "annotations", names::INTENTS_DONE], json!(intent.id.to_string()))
+}
+
+fn set_nodes(
+    status: &Value,
+    nodes: &Map<String, Value>,
+    outputs: Option<&Value>,
+) -> (Vec<PatchOperation>, Option<String>) {
+    let mut operations = Vec::new();
+    let mut late = Vec::new();
+    for (id, changes) in nodes {
+        let node = &status["nodes"][id];
+        let is_active = node["type"] == "Suspend" && (node["phase"] == "Running" || node["phase"] == "Pending");
+        match (is_active, changes) {
+            (true, Value::Object(changes)) => {
+                merge(&["status", "nodes", id], node, changes, &OF_A_NODE, &mut operations)
+            }
+            _ => late.push(id.as_str()),
+        }
+    }
+    if let Some(outputs) = outputs.filter(|_| !operations.is_empty()) {
+        operations.push(add(&["status", "outputs"], outputs.clone()));
+    }
+    let trouble = (!late.is_empty()).then(|| format!("no longer waiting for it: node {}", late.join(", ")));
+    (operations, trouble)
+}
+
+fn retry(copy: &Value, wish: &Retry) -> Vec<PatchOperation> {
+    let (metadata, spec, status) = (&copy["metadata"], &copy["spec"], &copy["status"]);
+    let mut operations = Vec::new();
+    for id in wish.removed.iter().filter(|id| !status["nodes"][*id].is_null()) {
+        operations.push(remove(&["status", "nodes", id]));
+    }
+    for (id, changes) in &wish.reset {
+        if let (node @ Value::Object(_), Value::Object(changes)) = (&status["nodes"][id], changes)
+            && !wish.removed.contains(id)
+        {
+            merge(&["status", "nodes", id], node, changes, &OF_A_RESET_NODE, &mut operations);
+        }
+    }
+    merge(&["status"], status, &wish.status, &OF_A_RETRIED, &mut operations);
+    if let Some(Value::Object(changes)) = wish.status.get(STORED)
+        && status[STORED].is_object()
+    {
+        merge(&["status", STORED], &status[STORED], changes, &OF_ITS_SPEC, &mut operations);
+    }
+    merge(&["spec"], spec, &wish.spec, &OF_ITS_SPEC, &mut operations);
+    // A workflow that was stopped would be stopped again.
+    for (path, of) in [(&["spec", "shutdown"][..], spec), (&["status", STORED, "shutdown"], &status[STORED])] {
+        if !of["shutdown"].is_null() {
+            operations.push(remove(path));
+        }
+    }
+    let labels = &metadata["labels"];
+    operations.push(add(&["metadata", "labels", names::ARGO_COMPLETED], json!("false")));
+    operations.push(add(&["metadata", "labels", names::ARGO_PHASE], json!("Running")));
+    if !labels[names::ARGO_ARCHIVING].is_null() {
+        operations.push(remove(&["metadata", "labels", names::ARGO_ARCHIVING]));
+    }
+    // It was let go of when it had ended.
+    let mut finalizers = metadata["finalizers"].as_array().cloned().unwrap_or_default();
+    if !finalizers.contains(&json!(names::STATUS_RETURN)) {
+        finalizers.push(json!(names::STATUS_RETURN));
+        operations.push(add(&["metadata", "finalizers"], Value::Array(finalizers)));
+    }
+    operations
+}
+
+/// Makes `fields` of an object what `changes` say of them; null takes one away.
+fn merge(
+    at: &[&str],
+    object: &Value,
+    changes: &Map<String, Value>,
+    fields: &[&str],
+    operations: &mut Vec<PatchOperation>,
+) {
+    for (field, value) in changes.iter().filter(|(field, _)| fields.contains(&field.as_str())) {
+        let path = [at, &[field.as_str()]].concat();
+        match (value.is_null(), object.get(field)) {
+            (true, None) => {}
+            (true, Some(_)) => operations.push(remove(&path)),
+            (false, _) => operations.push(add(&path, value.clone())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn carried_out(mut copy: Value, wish: Value) -> (Value, Option<String>) {
+        let intent: Intent = serde_json::from_value(wish).unwrap();
+        let (operations, trouble) = operations(&copy, &intent);
+        json_patch::patch(&mut copy, &operations).unwrap();
+        assert_eq!(copy["metadata"]["annotations"][names::INTENTS_DONE].take(), intent.id.to_string());
+        (copy, trouble)
+    }
+
+    fn copy(completed: &str, nodes: Value) -> Value {
+        json!({
+            "metadata": {
+                "annotations": {}, "finalizers": ["workflows.argoproj.io/artifact-gc"],
+                "labels": {"workflows.argoproj.io/completed": completed, "workflows.argoproj.io/phase": "Failed"},
+            },
+            "spec": {"entrypoint": "main", "shutdown": "Stop"},
+            "status": {"phase": "Failed", "finishedAt": "t", "message": "no", "nodes": nodes},
+        })
+    }
+
+    #[test]
+    fn an_approval_reaches_nodes_that_wait_for_it_and_no_others() {
+        let gate = |phase: &str| json!({"type": "Suspend", "phase": phase, "templateName": "gate"});
+        let nodes = json!({"a": gate("Running"), "b": gate("Failed"), "c": {"type": "Pod", "phase": "Running"}});
+        let approve = json!({"phase": "Succeeded", "finishedAt": "t", "outputs": {"parameters": [{"name": "x", "value": "1"}]},
+                             "templateName": "other", "type": "Pod"});
+        let wish = json!({"id": 3, "kind": "nodes", "nodes": {"a": approve, "b": approve, "c": approve, "d": approve},
+                          "outputs": {"parameters": []}});
+        let (after, trouble) = carried_out(copy("false", nodes), wish);
+        let approved = json!({"type": "Suspend", "phase": "Succeeded", "templateName": "gate", "finishedAt": "t",
+                              "outputs": {"parameters": [{"name": "x", "value": "1"}]}});
+        assert_eq!(
+            after["status"]["nodes"],
+            json!({"a": approved, "b": gate("Failed"), "c": {"type": "Pod", "phase": "Running"}})
+        );
+        assert_eq!(after["status"]["outputs"], json!({"parameters": []}));
+        assert_eq!(trouble.as_deref(), Some("no longer waiting for it: node b, c, d"));
+    }
+
+    #[test]
+    fn nodes_of_a_large_workflow_stay_packed() {
+        let node =
+            |phase: &str| json!({"g": {"type": "Suspend", "phase": phase}, "p": {"type": "Pod", "phase": "Running"}});
+        let mut packed = copy("false", json!(null));
+        packed["status"]["compressedNodes"] = json!(pack(&node("Running").to_string()));
+        let wish = json!({"id": 1, "kind": "nodes", "nodes": {"g": {"phase": "Succeeded"}}});
+        let (after, trouble) = carried_out(packed, wish);
+        let unpacked = unpack(after["status"]["compressedNodes"].as_str().unwrap()).unwrap();
+        assert_eq!(serde_json::from_str::<Value>(&unpacked).unwrap(), node("Succeeded"));
+        assert_eq!((&after["status"]["nodes"], trouble), (&json!(null), None));
+    }
+
+    #[test]
+    fn a_retry_begins_again_what_the_command_has_chosen() {
+        let node = |phase: &str| json!({"type": "Steps", "phase": phase, "finishedAt": "t", "message": "child failed"});
+        let wish = json!({
+            "id": 1, "kind": "retry", "removed": ["pod", "unknown"],
+            "reset": {"root": {"phase": "Running", "finishedAt": null, "message": null}, "stranger": {"phase": "Running"}},
+            "status": {"phase": "Running", "finishedAt": null, "message": null, "startedAt": "u", "storedTemplates": {}},
+            "spec": {"arguments": {"parameters": []}, "serviceAccountName": "admin"},
+        });
+        let nodes =
+            json!({"root": node("Failed"), "pod": {"type": "Pod", "phase": "Failed"}, "done": node("Succeeded")});
+        let (after, trouble) = carried_out(copy("true", nodes), wish);
+        assert_eq!(trouble, None);
+        assert_eq!(
+            after["status"],
+            json!({"phase": "Running", "startedAt": "u",
+                   "nodes": {"root": {"type": "Steps", "phase": "Running"}, "done": node("Succeeded")}})
+        );
+        assert_eq!(after["spec"], json!({"entrypoint": "main", "arguments": {"parameters": []}}));
+        assert_eq!(
+            after["metadata"],
+            json!({
+                "annotations": {"argosy.dev/intents-done": null},
+                "finalizers": ["workflows.argoproj.io/artifact-gc", "argosy.dev/status-return"],
+                "labels": {"workflows.argoproj.io/completed": "false", "workflows.argoproj.io/phase": "Running"},
+            })
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_carried_out_is_dealt_with_all_the_same() {
+        let retry = json!({"id": 1, "kind": "retry", "removed": ["a"]});
+        let running = copy("false", json!({"a": {"phase": "Running"}}));
+        let (after, trouble) = carried_out(running.clone(), retry.clone());
+        assert_eq!((&after["status"], trouble.as_deref()), (&running["status"], Some("it is under way again already")));
+        let (_, trouble) = carried_out(copy("true", json!(null)), retry);
+        assert_eq!(trouble.as_deref(), Some("the copy shows no nodes"));
+    }
+}

@@ -121,11 +121,15 @@ impl Inventory {
             if self.is_failing() || self.work.check_lease().is_err() {
                 continue;
             }
-            let now = (self.ledger().version(), self.work.active(), self.awaited(&self.ledger()));
+            let active = self.work.active();
+            let now = {
+                let ledger = self.ledger();
+                (ledger.version(), active, self.awaited(&ledger))
+            };
             if !is_due && seen.as_ref() == Some(&now) {
                 continue;
             }
-            let figures = self.figures(now.1);
+            let figures = self.figures(active);
             if is_due || written.as_ref().is_none_or(|written| figures.is_news_after(written)) {
                 match self.write(&figures).await {
                     Ok(()) => written = Some(figures),

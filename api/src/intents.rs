@@ -39,6 +39,16 @@ pub enum Wish {
     Retry(Retry),
 }
 
+impl Wish {
+    /// For logs and metrics: the record's own word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Nodes { .. } => "nodes",
+            Self::Retry(_) => "retry",
+        }
+    }
+}
+
 /// What `argo retry` made of a finished workflow.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Retry {

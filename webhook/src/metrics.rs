@@ -25,12 +25,18 @@ pub(crate) enum Outcome {
     Malformed,
     /// The rule could not be found out.
     Unavailable,
-    /// Not the creation of a Workflow.
+    /// A change that is noted for the copy.
+    Noted,
+    /// A change that gets old values back, and nothing is to come of it.
+    Restored,
+    /// A change that is left to the fence.
+    Left,
+    /// Nothing that the path is for.
     Unconcerned,
 }
 
 impl Outcome {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 11] = [
         Self::Placed,
         Self::Waiting,
         Self::Local,
@@ -38,6 +44,9 @@ impl Outcome {
         Self::Refused,
         Self::Malformed,
         Self::Unavailable,
+        Self::Noted,
+        Self::Restored,
+        Self::Left,
         Self::Unconcerned,
     ];
 
@@ -50,6 +59,9 @@ impl Outcome {
             Self::Refused => "refused",
             Self::Malformed => "malformed",
             Self::Unavailable => "unavailable",
+            Self::Noted => "noted",
+            Self::Restored => "restored",
+            Self::Left => "left",
             Self::Unconcerned => "unconcerned",
         }
     }
@@ -110,6 +122,6 @@ mod tests {
             let line = format!("argosy_webhook_reviews_total{{outcome=\"{}\"}} {}\n", outcome.label(), i + 1);
             assert!(text.contains(&line), "{line} is not in\n{text}");
         }
-        assert!(text.contains("argosy_webhook_review_duration_seconds_count 36\n"), "{text}");
+        assert!(text.contains("argosy_webhook_review_duration_seconds_count 66\n"), "{text}");
     }
 }

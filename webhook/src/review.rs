@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
+use crate::guard;
 use crate::view::View;
 
 const API_VERSION: &str = "admission.k8s.io/v1";
@@ -24,9 +25,10 @@ struct Review<'a> {
     request: Option<Request<'a>>,
 }
 
+/// What a review asks about.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Request<'a> {
+pub(crate) struct Request<'a> {
     #[serde(default)]
     uid: String,
     #[serde(default)]
@@ -39,9 +41,19 @@ struct Request<'a> {
     namespace: Option<String>,
     #[serde(default)]
     dry_run: Option<bool>,
+    #[serde(default)]
+    user_info: User,
     /// Read only once the rest is known to be for us.
     #[serde(borrow, default)]
     object: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    old_object: Option<&'a RawValue>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct User {
+    #[serde(default)]
+    username: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -52,12 +64,11 @@ struct Resource {
     resource: String,
 }
 
-/// A review that can be acted upon.
+/// A question to one of the webhook's paths, or something that the path is not registered for; what that is, for the
+/// warning.
 #[derive(Debug)]
-pub(crate) enum Question<'a> {
-    /// May this Workflow be created?
-    Create(Box<Creation<'a>>),
-    /// Something that route is not registered for; what it is, for the warning.
+pub(crate) enum Question<T> {
+    Asked(T),
     Other { what: String },
 }
 
@@ -77,6 +88,16 @@ impl Creation<'_> {
         let whole: Option<Workflow<Spec, IgnoredAny>> = serde_json::from_str(self.object.get()).ok();
         whole.and_then(|whole| whole.spec).unwrap_or_default()
     }
+}
+
+/// A Workflow that is to be changed.
+#[derive(Debug)]
+pub(crate) struct Update<'a> {
+    pub(crate) namespace: String,
+    /// By whom, for the log.
+    pub(crate) user: String,
+    pub(crate) old: guard::Object<'a>,
+    pub(crate) new: guard::Object<'a>,
 }
 
 /// Why a review cannot be acted upon.
@@ -110,7 +131,7 @@ impl ReviewError {
 }
 
 /// Reads a review: its UID, as far as that can be told, and what it asks.
-pub(crate) fn read(body: &[u8]) -> (String, Result<Question<'_>, ReviewError>) {
+pub(crate) fn read(body: &[u8]) -> (String, Result<Request<'_>, ReviewError>) {
     let review: Review = match serde_json::from_slice(body) {
         Ok(review) => review,
         Err(source) => return (String::new(), Err(ReviewError::ReadReview { source })),
@@ -120,24 +141,55 @@ pub(crate) fn read(body: &[u8]) -> (String, Result<Question<'_>, ReviewError>) {
         None => (String::new(), Err(ReviewError::NoRequest)),
         Some(mut request) => {
             let uid = std::mem::take(&mut request.uid);
-            let question =
-                if version == API_VERSION { question(request) } else { Err(ReviewError::Version { found: version }) };
-            (uid, question)
+            let request =
+                if version == API_VERSION { Ok(request) } else { Err(ReviewError::Version { found: version }) };
+            (uid, request)
         }
     }
 }
 
-fn question(request: Request<'_>) -> Result<Question<'_>, ReviewError> {
-    let Request { uid: _, operation, resource, sub_resource, namespace, dry_run, object } = request;
-    let is_workflow = resource.group == workflow::GROUP && resource.resource == workflow::PLURAL;
-    if operation != "CREATE" || !is_workflow || sub_resource.is_some_and(|name| !name.is_empty()) {
-        let what = format!("{operation} of {}.{}", resource.resource, resource.group);
-        return Ok(Question::Other { what });
+impl<'a> Request<'a> {
+    /// May this Workflow be created?
+    pub(crate) fn creation(self) -> Result<Question<Creation<'a>>, ReviewError> {
+        if let Some(what) = self.is_other("CREATE") {
+            return Ok(Question::Other { what });
+        }
+        let (object, view) = parse(self.object, "object")?;
+        let dry_run = self.dry_run == Some(true);
+        Ok(Question::Asked(Creation { namespace: named(self.namespace)?, view, dry_run, object }))
     }
-    let namespace = namespace.filter(|name| !name.is_empty()).ok_or(ReviewError::Incomplete { field: "namespace" })?;
-    let object = object.ok_or(ReviewError::Incomplete { field: "object" })?;
+
+    /// May this Workflow be changed?
+    pub(crate) fn update(self) -> Result<Question<Update<'a>>, ReviewError> {
+        if let Some(what) = self.is_other("UPDATE") {
+            return Ok(Question::Other { what });
+        }
+        let ((_, old), (_, new)) = (parse(self.old_object, "oldObject")?, parse(self.object, "object")?);
+        let user = self.user_info.username;
+        Ok(Question::Asked(Update { namespace: named(self.namespace)?, user, old, new }))
+    }
+
+    /// What it is about, if not this operation on a Workflow.
+    fn is_other(&self, expected: &str) -> Option<String> {
+        let Self { operation, resource, sub_resource, .. } = self;
+        let is_workflow = resource.group == workflow::GROUP && resource.resource == workflow::PLURAL;
+        let is_whole = sub_resource.as_ref().is_none_or(String::is_empty);
+        let is_expected = operation == expected && is_workflow && is_whole;
+        (!is_expected).then(|| format!("{operation} of {}.{}", resource.resource, resource.group))
+    }
+}
+
+fn named(namespace: Option<String>) -> Result<String, ReviewError> {
+    namespace.filter(|name| !name.is_empty()).ok_or(ReviewError::Incomplete { field: "namespace" })
+}
+
+fn parse<'a, T: Deserialize<'a>>(
+    object: Option<&'a RawValue>,
+    field: &'static str,
+) -> Result<(&'a RawValue, T), ReviewError> {
+    let object = object.ok_or(ReviewError::Incomplete { field })?;
     let view = serde_json::from_str(object.get()).map_err(|source| ReviewError::ReadWorkflow { source })?;
-    Ok(Question::Create(Box::new(Creation { namespace, view, dry_run: dry_run == Some(true), object })))
+    Ok((object, view))
 }
 
 /// The answer, an AdmissionReview with a response.

@@ -3,16 +3,16 @@
 //! The patch is the difference between what came in and what is wanted, so that it is empty where nothing is to be
 //! done, and asking again about its own result changes nothing.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use argosy_api::{Placement, RuleSource, names};
 use argosy_placement::{Decision, Why, encode, placement};
 use jiff::Timestamp;
-use json_patch::jsonptr::PointerBuf;
-use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, ReplaceOperation};
+use json_patch::Patch;
+use kube::api::ObjectMeta;
 use serde_json::Value;
 
+use crate::edits::{Edits, add, remove, replace};
 use crate::metrics::Outcome;
 use crate::view::{self, Label, Suspend, View, annotation, is_completed, label};
 
@@ -72,8 +72,7 @@ pub(crate) fn chosen(view: &View, now: Timestamp) -> Option<String> {
 }
 
 /// The name of a workflow for messages; one that is yet to be generated ends in `*`.
-pub(crate) fn display_name(namespace: &str, view: &View) -> String {
-    let metadata = &view.metadata;
+pub(crate) fn display_name(namespace: &str, metadata: &ObjectMeta) -> String {
     match (metadata.name.as_deref(), metadata.generate_name.as_deref()) {
         (Some(name), _) if !name.is_empty() => format!("{namespace}/{name}"),
         (_, prefix) => format!("{namespace}/{}*", prefix.unwrap_or_default()),
@@ -88,7 +87,7 @@ fn want<'a>(
     now: Timestamp,
 ) -> Result<(Wanted<'a>, Outcome), Answer> {
     let refuse = |status, why: &str| {
-        Err(Answer::Refuse { status, message: format!("Workflow {}: {why}", display_name(namespace, view)) })
+        Err(Answer::Refuse { status, message: format!("Workflow {}: {why}", display_name(namespace, &view.metadata)) })
     };
     let stamp = |cluster: &str, why: &Why| Some(placement(cluster, why, now));
     if is_completed(view) {
@@ -189,76 +188,14 @@ fn difference(view: &View, wanted: Wanted, stamp: Option<&str>) -> Patch {
     let mut operations = Vec::new();
     labels.append("labels", view.metadata.labels.is_some(), &mut operations);
     annotations.append("annotations", view.metadata.annotations.is_some(), &mut operations);
-    let path = PointerBuf::from_tokens(["spec", "suspend"]);
+    let path = ["spec", "suspend"];
     match (wanted.suspend, Suspend::of(view)) {
-        (Wish::Set, Some(Suspend::Absent)) => operations.push(add(path, Value::Bool(true))),
-        (Wish::Set, Some(Suspend::Other)) => operations.push(replace(path, Value::Bool(true))),
-        (Wish::Undo, Some(Suspend::True)) => operations.push(remove(path)),
+        (Wish::Set, Some(Suspend::Absent)) => operations.push(add(&path, Value::Bool(true))),
+        (Wish::Set, Some(Suspend::Other)) => operations.push(replace(&path, Value::Bool(true))),
+        (Wish::Undo, Some(Suspend::True)) => operations.push(remove(&path)),
         _ => {}
     }
     Patch(operations)
-}
-
-/// Changes to a map of strings: `None` removes.
-#[derive(Default)]
-struct Edits(Vec<(String, Change)>);
-
-enum Change {
-    Add(String),
-    Replace(String),
-    Remove,
-}
-
-impl Edits {
-    fn want(&mut self, key: &str, wanted: Option<String>, present: Option<&str>) {
-        let change = match (wanted, present) {
-            (Some(wanted), Some(present)) if wanted == present => return,
-            (Some(wanted), Some(_)) => Change::Replace(wanted),
-            (Some(wanted), None) => Change::Add(wanted),
-            (None, Some(_)) => Change::Remove,
-            (None, None) => return,
-        };
-        self.0.push((key.to_owned(), change));
-    }
-
-    /// A map that is not there, or null, is added whole.
-    fn append(self, map: &str, exists: bool, operations: &mut Vec<PatchOperation>) {
-        if exists {
-            operations.extend(self.0.into_iter().map(|(key, change)| {
-                let path = PointerBuf::from_tokens(["metadata", map, &key]);
-                match change {
-                    Change::Add(value) => add(path, Value::String(value)),
-                    Change::Replace(value) => replace(path, Value::String(value)),
-                    Change::Remove => remove(path),
-                }
-            }));
-            return;
-        }
-        let added: BTreeMap<String, String> = self
-            .0
-            .into_iter()
-            .filter_map(|(key, change)| match change {
-                Change::Add(value) | Change::Replace(value) => Some((key, value)),
-                Change::Remove => None,
-            })
-            .collect();
-        if !added.is_empty() {
-            let added = added.into_iter().map(|(key, value)| (key, Value::String(value))).collect();
-            operations.push(add(PointerBuf::from_tokens(["metadata", map]), Value::Object(added)));
-        }
-    }
-}
-
-fn add(path: PointerBuf, value: Value) -> PatchOperation {
-    PatchOperation::Add(AddOperation { path, value })
-}
-
-fn replace(path: PointerBuf, value: Value) -> PatchOperation {
-    PatchOperation::Replace(ReplaceOperation { path, value })
-}
-
-fn remove(path: PointerBuf) -> PatchOperation {
-    PatchOperation::Remove(RemoveOperation { path })
 }
 
 #[cfg(test)]

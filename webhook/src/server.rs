@@ -1,4 +1,4 @@
-//! The HTTPS server: one route, answered from what the watches last saw.
+//! The HTTPS server: `/route`, answered from what the watches last saw, and `/guard`, answered from the review alone.
 
 use std::future::Future;
 use std::io;
@@ -25,19 +25,24 @@ use rustls::crypto::aws_lc_rs;
 use rustls::server::ResolvesServerCert;
 use rustls::version::{TLS12, TLS13};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
+use crate::answered::Answered;
+use crate::judge::judge;
 use crate::metrics::{Metrics, Outcome};
 use crate::peers::{self, Peers};
-use crate::review::{Creation, Question, Reply, ReviewError, read};
+use crate::review::{Creation, Question, Reply, Request, ReviewError, read};
 use crate::route::{Answer, answer, chosen, display_name, needs_decision};
 use crate::view::{Label, annotation};
 
-/// More than the API server takes from a user (3 MB), with room for the review around it.
+/// More than the API server takes from a user (3 MB), twice, for a change comes with what was there before.
 const BODY_LIMIT: usize = 8 << 20;
 /// How long a body may take to arrive.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
 /// How long to wait for the annotations of a namespace that the watch has not seen yet; the API server waits for us.
 const NAMESPACE_DEADLINE: Duration = Duration::from_millis(1500);
+/// How many changes are judged at one time: what is sent to exhaust the memory may take some 100 MB for each.
+const JUDGED_AT_ONCE: usize = 2;
 /// How long requests may take to finish, and connections to be idle, once new ones are no longer taken.
 const FINISH: Duration = Duration::from_secs(10);
 
@@ -47,47 +52,39 @@ pub struct Server {
     namespaces: Api<PartialObjectMeta<Namespace>>,
     metrics: Metrics,
     peers: Peers,
+    judging: Semaphore,
 }
 
 /// Nothing is known about the namespace's rule, or about the clusters.
 struct Unavailable(String);
 
-/// An answer on its way out.
-struct Answered {
-    outcome: Outcome,
-    reply: Reply,
-}
-
 impl Server {
     /// `client` is asked only about namespaces that are not `known` yet.
     pub fn new(known: Arc<Known>, client: Client, metrics: Metrics, peers: Peers) -> Self {
-        Self { known, namespaces: Api::all(client), metrics, peers }
+        Self { known, namespaces: Api::all(client), metrics, peers, judging: Semaphore::new(JUDGED_AT_ONCE) }
     }
 
-    /// Answers one review.
-    async fn review(&self, uid: String, question: Result<Question<'_>, ReviewError>) -> Answered {
-        match question {
-            Ok(Question::Create(creation)) => self.create(uid, &creation).await,
-            Ok(Question::Other { what }) => {
-                let warning =
-                    format!("argosy: /route is for the creation of Workflows only, and was asked about {what}");
-                Answered { outcome: Outcome::Unconcerned, reply: Reply::warn(uid, warning) }
-            }
-            Err(error) => {
-                tracing::warn!(%uid, %error, "malformed review");
-                Answered { outcome: Outcome::Malformed, reply: Reply::refuse(uid, error.status(), &error.to_string()) }
-            }
-        }
+    /// Answers a review about a change, beside the threads that everything else is answered on: what it asks about may
+    /// have to be unpacked.
+    async fn judge(&self, body: Bytes) -> Answered {
+        let _turn = self.judging.acquire().await;
+        tokio::task::spawn_blocking(move || judge(&body)).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "a change could not be judged");
+            // Without the review's UID this counts as no answer, and the fence decides.
+            Answered::failed(String::new(), "the change could not be judged")
+        })
+    }
+
+    fn finish(&self, answered: Answered, start: Instant) -> Json<Reply> {
+        let Answered { outcome, reply } = answered;
+        self.metrics.count(outcome, start.elapsed());
+        Json(reply)
     }
 
     async fn create(&self, uid: String, creation: &Creation<'_>) -> Answered {
         let Creation { namespace, view, .. } = creation;
         let now = Timestamp::now();
-        let workflow = || display_name(namespace, view);
-        let refused = |uid, outcome: Outcome, status, message: &str| {
-            tracing::info!(workflow = workflow(), outcome = outcome.label(), reason = message, "refused");
-            Answered { outcome, reply: Reply::refuse(uid, status, message) }
-        };
+        let workflow = || display_name(namespace, &view.metadata);
         let (decision, ruled) = match self.decide(creation, now).await {
             Ok(decided) => decided,
             Err(Unavailable(why)) => {
@@ -99,7 +96,7 @@ impl Server {
             }
         };
         match answer(namespace, view, &decision, ruled, now) {
-            Answer::Refuse { status, message } => refused(uid, Outcome::Refused, status, &message),
+            Answer::Refuse { status, message } => Answered::refused(uid, status, &message),
             Answer::Allow { patch, outcome, stamp } => {
                 // What came with this very stamp counts already: the API server asks again within one creation.
                 let is_new = |stamp: &String| annotation(view, names::PLACEMENT) != Some(stamp.as_str());
@@ -114,10 +111,7 @@ impl Server {
                     Decision::Wait(why) => tracing::info!(workflow = workflow(), reason = why.reason, "waits"),
                     _ => tracing::debug!(workflow = workflow(), outcome = outcome.label(), "not placed"),
                 }
-                match Reply::allow(uid.clone(), &patch) {
-                    Ok(reply) => Answered { outcome, reply },
-                    Err(error) => refused(uid, Outcome::Unavailable, 500, &error.to_string()),
-                }
+                Answered::allowed(uid, outcome, &patch)
             }
         }
     }
@@ -166,7 +160,7 @@ impl Server {
 
 /// The webhook's paths.
 pub fn router(server: Arc<Server>) -> Router {
-    Router::new().route("/route", post(route)).route(peers::PATH, post(placed)).with_state(server)
+    Router::new().route("/route", post(route)).route("/guard", post(guard)).route(peers::PATH, post(placed)).with_state(server)
 }
 
 /// What another replica has decided counts from now on.
@@ -183,18 +177,33 @@ async fn placed(State(server): State<Arc<Server>>, headers: HeaderMap, body: Byt
 
 /// Every request gets a review, whatever it was.
 async fn route(State(server): State<Arc<Server>>, body: Body) -> Json<Reply> {
-    let (body, received) = match receive(body).await {
-        Ok(body) => (body, Ok(())),
-        Err(error) => (Bytes::new(), Err(error)),
-    };
+    let received = receive(body).await;
     let start = Instant::now();
-    let (uid, question) = match received {
-        Ok(()) => read(&body),
-        Err(error) => (String::new(), Err(error)),
+    let answered = match &received {
+        Ok(body) => {
+            let (uid, request) = read(body);
+            match request.and_then(Request::creation) {
+                Ok(Question::Asked(creation)) => server.create(uid, &creation).await,
+                Ok(Question::Other { what }) => {
+                    Answered::unconcerned(uid, "/route is for the creation of Workflows", &what)
+                }
+                Err(error) => Answered::malformed(uid, &error),
+            }
+        }
+        Err(error) => Answered::malformed(String::new(), error),
     };
-    let Answered { outcome, reply } = server.review(uid, question).await;
-    server.metrics.count(outcome, start.elapsed());
-    Json(reply)
+    server.finish(answered, start)
+}
+
+/// As `route`, for changes to routed workflows.
+async fn guard(State(server): State<Arc<Server>>, body: Body) -> Json<Reply> {
+    let received = receive(body).await;
+    let start = Instant::now();
+    let answered = match received {
+        Ok(body) => server.judge(body).await,
+        Err(error) => Answered::malformed(String::new(), &error),
+    };
+    server.finish(answered, start)
 }
 
 async fn receive(body: Body) -> Result<Bytes, ReviewError> {

@@ -91,7 +91,8 @@ pub(crate) fn annotation<'a>(view: &'a View, key: &str) -> Option<&'a str> {
     value(view.metadata.annotations.as_ref(), key)
 }
 
-fn value<'a>(map: Option<&'a BTreeMap<String, String>>, key: &str) -> Option<&'a str> {
+/// What a map of labels or annotations, which may not be there, has under this key.
+pub(crate) fn value<'a>(map: Option<&'a BTreeMap<String, String>>, key: &str) -> Option<&'a str> {
     map?.get(key).map(String::as_str)
 }
 

@@ -3,51 +3,15 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, too, fail by panicking")]
 
 mod api_server;
+mod served;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use argosy_api::Placement;
-use argosy_runtime::known::Known;
-use argosy_webhook::{Metrics, Peers, Server, router};
-use axum::Router;
-use axum::body::{Body, to_bytes};
-use http::{Request, StatusCode};
 use jiff::Timestamp;
-use prometheus_client::registry::Registry;
 use rstest::rstest;
 use serde_json::{Value, json};
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-use tower::ServiceExt;
-
-/// The router, once it knows namespaces and clusters.
-async fn webhook() -> (Router, Registry) {
-    let client = api_server::client();
-    let (known, watches) = Known::watch(client.clone(), CancellationToken::new());
-    tokio::spawn(watches);
-    for _ in 0..500 {
-        if known.is_synced() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    assert!(known.is_synced());
-    let mut registry = Registry::default();
-    let metrics = Metrics::register(&mut registry);
-    (router(Arc::new(Server::new(known, client, metrics, Peers::new(watch::channel(None).1)))), registry)
-}
-
-async fn send(router: &Router, body: impl Into<Body>) -> Value {
-    let request = Request::post("/route").header("content-type", "application/json").body(body.into()).unwrap();
-    let response = router.clone().oneshot(request).await.unwrap();
-    assert_eq!(response.status(), StatusCode::OK);
-    let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
-    let review: Value = serde_json::from_slice(&body).unwrap();
-    assert_eq!(review["apiVersion"], "admission.k8s.io/v1");
-    assert_eq!(review["kind"], "AdmissionReview");
-    review["response"].clone()
-}
+use served::{patch, send, webhook};
 
 fn review(namespace: &str, object: &Value) -> Value {
     json!({
@@ -78,13 +42,12 @@ fn render(response: &Value) -> String {
         let text = |field: &str| status[field].as_str().unwrap().to_owned();
         return format!("{} {} {}", status["code"], text("reason"), text("message"));
     }
-    let Some(patch) = response["patch"].as_str() else {
+    if response["patch"].is_null() {
         let warning = response["warnings"][0].as_str();
         return warning.map_or("untouched".to_owned(), |warning| format!("untouched, with: {warning}"));
-    };
-    assert_eq!(response["patchType"], "JSONPatch");
-    let patch: k8s_openapi::ByteString = serde_json::from_value(json!(patch)).unwrap();
-    let operations: Vec<Value> = serde_json::from_slice(&patch.0).unwrap();
+    }
+    let operations = json!(patch(response));
+    let operations = operations.as_array().unwrap();
     let operations = operations.iter().map(|operation| {
         let (op, path) = (operation["op"].as_str().unwrap(), operation["path"].as_str().unwrap());
         let value = operation.get("value").map(|value| format!(" {}", compact(value)));
@@ -307,7 +270,7 @@ const BY_RULE: &str = r#"<c1 by namespace: most room of 1 cluster with "env=prod
 #[tokio::test]
 async fn answers(#[case] namespace: &str, #[case] object: Value, #[case] expected: impl Into<String>) {
     let (router, _) = webhook().await;
-    let answer = render(&send(&router, review(namespace, &object).to_string()).await);
+    let answer = render(&send(&router, "/route", review(namespace, &object).to_string()).await);
     let expected = expected.into();
     match expected.strip_suffix('*') {
         Some(start) => assert!(answer.starts_with(start), "{answer}\ndoes not start with\n{start}"),
@@ -332,7 +295,7 @@ async fn a_malformed_review_is_answered_with_a_review(
     #[case] message: &str,
 ) {
     let (router, _) = webhook().await;
-    let response = send(&router, body).await;
+    let response = send(&router, "/route", body).await;
     assert_eq!(response["allowed"], false);
     assert_eq!(response["status"]["code"], code);
     let told = response["status"]["message"].as_str().unwrap();
@@ -343,8 +306,10 @@ async fn a_malformed_review_is_answered_with_a_review(
 async fn size_has_a_limit_far_above_what_an_api_server_sends() {
     let (router, _) = webhook().await;
     let large = named(&json!({}), &json!({"templates": vec!["x".repeat(1000); 3000], "suspend": true}));
-    assert!(render(&send(&router, review("team", &large).to_string()).await).starts_with("add /metadata/labels"));
-    let response = send(&router, "x".repeat((8 << 20) + 1)).await;
+    assert!(
+        render(&send(&router, "/route", review("team", &large).to_string()).await).starts_with("add /metadata/labels")
+    );
+    let response = send(&router, "/route", "x".repeat((8 << 20) + 1)).await;
     assert_eq!((&response["allowed"], &response["status"]["code"]), (&json!(false), &json!(413)));
 }
 
@@ -357,7 +322,7 @@ async fn whatever_else_is_sent_passes_with_a_warning(#[case] field: &str, #[case
     let (router, _) = webhook().await;
     let mut review = review("team", &named(&json!({}), &json!({})));
     review["request"][field] = value;
-    let response = send(&router, review.to_string()).await;
+    let response = send(&router, "/route", review.to_string()).await;
     assert_eq!((&response["allowed"], response.get("patch")), (&json!(true), None));
     assert!(
         response["warnings"][0].as_str().unwrap().starts_with("argosy: /route is for the creation of Workflows only")
@@ -368,12 +333,10 @@ async fn whatever_else_is_sent_passes_with_a_warning(#[case] field: &str, #[case
 async fn a_patch_applied_and_asked_about_again_is_empty() {
     let (router, registry) = webhook().await;
     let mut object = named(&json!({}), &json!({"suspend": true}));
-    let response = send(&router, review("team", &object).to_string()).await;
-    let patch: k8s_openapi::ByteString = serde_json::from_value(response["patch"].clone()).unwrap();
-    let patch: json_patch::Patch = serde_json::from_slice(&patch.0).unwrap();
-    json_patch::patch(&mut object, &patch).unwrap();
+    let response = send(&router, "/route", review("team", &object).to_string()).await;
+    json_patch::patch(&mut object, &patch(&response)).unwrap();
     assert_eq!(object["metadata"]["annotations"]["argosy.dev/suspend"], "true");
-    assert_eq!(render(&send(&router, review("team", &object).to_string()).await), "untouched");
+    assert_eq!(render(&send(&router, "/route", review("team", &object).to_string()).await), "untouched");
 
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();

@@ -34,6 +34,25 @@ kubectl -n {{ .Release.Namespace }} get deployment argosy-webhook
 {{- end -}}
 {{- end }}
 
+{{/* For whoever is refused what the guard would have seen to. Without quotes: it ends up in a CEL string, too. */}}
+{{- define "argosy.guardHint" -}}
+argo resume, retry and node set go by way of the webhook guard.argosy.dev: see that it runs ({{ include "argosy.webhookWhere" . }})
+{{- end -}}
+
+{{/* Where a path of the webhook answers: (dict "root" $ "path" "route"). No caBundle: the webhook makes its own CA and
+writes it there. */}}
+{{- define "argosy.webhookClient" -}}
+{{- if .root.Values.webhook.url -}}
+url: {{ printf "%s/%s" (trimSuffix "/" .root.Values.webhook.url) .path }}
+{{- else -}}
+service:
+  namespace: {{ .root.Release.Namespace }}
+  name: argosy-webhook
+  port: 443
+  path: /{{ .path }}
+{{- end }}
+{{- end }}
+
 {{/* What the pods of both components have in common. */}}
 {{- define "argosy.podSecurity" -}}
 runAsNonRoot: true

@@ -1,6 +1,7 @@
 //! What Argosy must do, case by case, on a testbed with two workload clusters.
 
 mod bad_input;
+mod guard;
 mod life;
 mod load;
 mod outage;
@@ -32,7 +33,7 @@ pub fn peaceful() -> Vec<Case> {
 
 /// Cases that take Argosy's programs or clusters out of use: one at a time.
 pub fn disruptive() -> Vec<Case> {
-    outage::cases()
+    [outage::cases(), guard::cases()].into_iter().flatten().collect()
 }
 
 /// Cases that change the sizes of nodes, which only played ones can: one at a time, after all others.

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::original::node;
+use super::retry::{ended, retried};
 use super::{Author, Change, Expect, FenceCase, Write};
 
 /// About what fits into the 1 MiB that Argo allows a Workflow before it compresses its nodes.
@@ -35,6 +36,15 @@ pub(super) fn cases() -> Vec<FenceCase> {
             json!([fail_step]),
             Expect::Denied("written by Argosy's syncer"),
         ),
+        case("large status, retry", || finished(large()), Author::User, json!(retried()), Expect::Allowed),
+        case(
+            "large status, retry with a step's phase",
+            || finished(large()),
+            Author::User,
+            json!([retried(), vec![fail_step.clone()]].concat()),
+            Expect::Denied("written by Argosy's syncer"),
+        ),
+        case("compressed status, retry", || finished(compressed()), Author::User, json!(retried()), Expect::Allowed),
         case("compressed status, shutdown", compressed, Author::User, shutdown, Expect::Allowed),
         case(
             "compressed status, other nodes with an intent",
@@ -78,6 +88,11 @@ fn compressed() -> Value {
         {"op": "remove", "path": "/status/nodes"},
         {"op": "add", "path": "/status/compressedNodes", "value": "H4sIAAAA".repeat(100_000)},
     ])
+}
+
+fn finished(given: Value) -> Value {
+    let given = given.as_array().cloned().unwrap_or_default();
+    json!([given, ended()].concat())
 }
 
 /// As the syncer does: without it the API server spends most of its time on who owns which field.

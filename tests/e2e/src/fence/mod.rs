@@ -8,6 +8,7 @@
 mod create;
 mod large;
 mod original;
+mod retry;
 mod update;
 
 use std::time::Duration;
@@ -110,7 +111,7 @@ enum Change {
 
 /// Every case, in the order in which they are best read.
 pub fn cases() -> Vec<FenceCase> {
-    [update::refused(), update::allowed(), update::odd(), create::cases(), large::cases()]
+    [update::refused(), update::allowed(), update::odd(), retry::cases(), create::cases(), large::cases()]
         .into_iter()
         .flatten()
         .collect()

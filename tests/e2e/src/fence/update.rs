@@ -7,27 +7,28 @@ use super::{Author, Change, Expect, FenceCase, Write};
 use Author::{Controller, Namesake, Syncer, User};
 use Change::{Apply, Delete, Json, Merge, Put};
 
-const STATUS: &str = "status of a routed workflow comes from the cluster";
-const SPEC: &str = "spec of a routed workflow does not change";
-const SHUTDOWN: &str = "spec.shutdown of a routed workflow may become Stop or Terminate";
+pub(super) const STATUS: &str = "status of a routed workflow comes from the cluster";
+pub(super) const SPEC: &str = "spec of a routed workflow does not change";
+pub(super) const SHUTDOWN: &str = "spec.shutdown of a routed workflow may become Stop or Terminate";
 const CLUSTER: &str = "where a workflow runs is decided at its creation";
-const LABELS: &str = "come from the cluster that it runs in";
+pub(super) const LABELS: &str = "come from the cluster that it runs in";
 const ANNOTATIONS: &str = "of the annotations argosy.dev/* of a routed workflow";
 
-const INTENTS: &str = "/metadata/annotations/argosy.dev~1intents";
+pub(super) const INTENTS: &str = "/metadata/annotations/argosy.dev~1intents";
 const LABEL: &str = "/metadata/labels/kubestellar.io~1cluster";
-const PHASE: &str = "/metadata/labels/workflows.argoproj.io~1phase";
-const COMPLETED: &str = "/metadata/labels/workflows.argoproj.io~1completed";
-const ARCHIVING: &str = "/metadata/labels/workflows.argoproj.io~1workflow-archiving-status";
+pub(super) const PHASE: &str = "/metadata/labels/workflows.argoproj.io~1phase";
+pub(super) const COMPLETED: &str = "/metadata/labels/workflows.argoproj.io~1completed";
+pub(super) const ARCHIVING: &str = "/metadata/labels/workflows.argoproj.io~1workflow-archiving-status";
 const PLACEMENT: &str = "/metadata/annotations/argosy.dev~1placement";
 const DELIVERY: &str = "/metadata/annotations/argosy.dev~1delivery";
 const SUSPEND: &str = "/metadata/annotations/argosy.dev~1suspend";
+const DONE: &str = "/metadata/annotations/argosy.dev~1intents-done";
 
-fn set(path: &str, value: impl Into<Value>) -> Value {
+pub(super) fn set(path: &str, value: impl Into<Value>) -> Value {
     json!({"op": "add", "path": path, "value": value.into()})
 }
 
-fn remove(path: &str) -> Value {
+pub(super) fn remove(path: &str) -> Value {
     json!({"op": "remove", "path": path})
 }
 
@@ -36,12 +37,17 @@ fn all<const N: usize>(operations: [Value; N]) -> Change {
     Json(Value::Array(operations.to_vec()))
 }
 
+/// What a user approves with.
+fn approve() -> Value {
+    set("/status/nodes/gate/phase", "Succeeded")
+}
+
 /// What the guard writes beside a user's approval.
-fn intent() -> Value {
+pub(super) fn intent() -> Value {
     set(INTENTS, "[2]")
 }
 
-fn case(name: &'static str, given: Vec<Value>, by: Author, change: Change, expect: Expect) -> FenceCase {
+pub(super) fn case(name: &'static str, given: Vec<Value>, by: Author, change: Change, expect: Expect) -> FenceCase {
     FenceCase { name, write: Write::Change { given: Value::Array(given), by, change }, expect }
 }
 
@@ -253,6 +259,15 @@ fn refused_metadata() -> Vec<FenceCase> {
             "an annotation of ours that nobody knows comes",
             User,
             all([set("/metadata/annotations/argosy.dev~1x", "1")]),
+        ),
+        ours("an intent is declared done", User, all([set(DONE, "1")])),
+        ours("an intent is declared done beside an approval", User, all([intent(), set(DONE, "1"), approve()])),
+        case(
+            "an intent is declared undone",
+            vec![set(DONE, "1")],
+            User,
+            all([remove(DONE)]),
+            Expect::Denied(ANNOTATIONS),
         ),
         ours("all annotations go", User, all([remove("/metadata/annotations")])),
         ours("annotations become null", User, Merge(json!({"metadata": {"annotations": null}}))),

@@ -1,0 +1,117 @@
+//! What a write did to the status.
+
+use json_patch::PatchOperation;
+use serde_json::{Map, Value};
+
+use super::equal::{Care, is_empty};
+use super::fields::{Fields, differences, parse};
+use super::nodes::{self, NODES, Nodes, OUTPUTS, PACKED, is_same};
+use crate::edits::{add, remove};
+
+/// What a retry leaves on the original: it shows a running workflow from then on, as `argo wait` and `argo get` expect.
+/// The fence names the same.
+const STANDING: [&str; 5] = ["phase", MESSAGE, "startedAt", FINISHED, "conditions"];
+const MESSAGE: &str = "message";
+const FINISHED: &str = "finishedAt";
+
+/// The spec of a workflow that is made from a template.
+const STORED_SPEC: &str = "storedWorkflowTemplateSpec";
+/// Where the nodes are when they are in a database; what that key means only the cluster knows that wrote it.
+const OFFLOADED: &str = "offloadNodeStatusVersion";
+
+/// What became of the status.
+#[derive(Default)]
+pub(super) struct Status {
+    pub(super) nodes: Nodes,
+    /// The new global outputs, that came of what was approved.
+    pub(super) outputs: Option<Value>,
+    /// What changed of it in a retry, but for the nodes.
+    pub(super) retried: Map<String, Value>,
+    /// Gives everything its old value back that is not to stand.
+    pub(super) restore: Vec<PatchOperation>,
+}
+
+/// The phase; empty where there is none.
+pub(super) fn phase(status: &Fields) -> Option<Value> {
+    parse(status.get("phase").copied())
+}
+
+/// Reads the difference; `None` as a status is one that is not there. `None`: it is not what Argo's commands do.
+pub(super) fn read(old: Option<&Fields>, new: Option<&Fields>, is_retry: bool) -> Option<Status> {
+    match (old, new) {
+        (Some(old), Some(new)) => between(old, new, is_retry),
+        (None, None) => Some(Status::default()),
+        // The CLI gives every workflow a status with nothing in it.
+        (None, Some(new)) if is_nothing(new) => {
+            Some(Status { restore: vec![remove(&["status"])], ..Status::default() })
+        }
+        (Some(old), None) if is_nothing(old) => Some(Status::default()),
+        _ => None,
+    }
+}
+
+fn is_nothing(status: &Fields) -> bool {
+    status.values().all(|value| parse(Some(value)).is_some_and(|value| is_empty(&value)))
+}
+
+fn between(old: &Fields, new: &Fields, is_retry: bool) -> Option<Status> {
+    let nodes = nodes::read(old, new, is_retry)?;
+    let mut status = Status { nodes, ..Status::default() };
+    for change in differences(old, new).filter(|change| ![NODES, PACKED].contains(&change.name)) {
+        let (name, before, after) = (change.name, change.old()?, change.new()?);
+        let is_changed = !is_same(&before, &after, if name == OUTPUTS { Care::Exact } else { Care::Loose });
+        let is_kept = match name {
+            OFFLOADED if is_changed => return None,
+            _ if is_retry => {
+                if is_changed {
+                    status.retried.insert(name.to_owned(), noted(name, after));
+                }
+                STANDING.contains(&name)
+            }
+            OUTPUTS if is_changed => {
+                let comes_of_nodes = !status.nodes.approved.is_empty() && after.is_object();
+                status.outputs = comes_of_nodes.then_some(after);
+                if !comes_of_nodes {
+                    return None;
+                }
+                status.nodes.stands
+            }
+            _ if is_changed => return None,
+            _ => false,
+        };
+        if !is_kept {
+            status.restore.push(change.restore(&["status"])?);
+        }
+    }
+    if is_retry {
+        status.restore.extend(running(new)?);
+    }
+    status.restore.append(&mut status.nodes.restore);
+    Some(status)
+}
+
+/// A field as it is noted for the copy.
+fn noted(name: &str, mut value: Value) -> Value {
+    if name == STORED_SPEC
+        && let Some(spec) = value.as_object_mut()
+    {
+        // That of an original says that it is suspended, for it always is; that is not for the copy.
+        spec.remove("suspend");
+    }
+    value
+}
+
+/// Makes a status that Argo reset look like a running workflow's. Argo 4 leaves the phase to its controller, which the
+/// fence keeps from writing it.
+fn running(status: &Fields) -> Option<Vec<PatchOperation>> {
+    let mut operations = Vec::new();
+    if phase(status)? != "Running" {
+        operations.push(add(&["status", "phase"], Value::from("Running")));
+    }
+    for name in [MESSAGE, FINISHED] {
+        if !is_empty(&parse(status.get(name).copied())?) {
+            operations.push(remove(&["status", name]));
+        }
+    }
+    Some(operations)
+}

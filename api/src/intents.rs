@@ -55,10 +55,10 @@ pub struct Retry {
     /// Nodes that are gone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub removed: Vec<String>,
-    /// By node: its fields that changed.
+    /// By node: its fields that changed; null where one is gone, here and in the fields below.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub reset: Map<String, Value>,
-    /// Fields of the status that changed, but for the nodes.
+    /// Fields of the status that changed, but for the nodes. Of `storedWorkflowTemplateSpec`: its fields that changed.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub status: Map<String, Value>,
     /// Fields of the spec that changed (`arguments`, `activeDeadlineSeconds`), but for `suspend` and `shutdown`.

@@ -62,6 +62,13 @@ pub const ATTEMPT: &str = "argosy.dev/attempt";
 /// Annotation on a copy: its own name. What `argo resubmit` makes of a copy in the WEC inherits it, and is none of ours.
 pub const COPY: &str = "argosy.dev/copy";
 
+/// Annotation on a copy: which objects that the syncer copied for it the workflow uses, `KIND/NAME,…`. They stay while it
+/// is not done.
+pub const USES: &str = "argosy.dev/uses";
+
+/// Annotation on such an object: UID and resourceVersion of what it is a copy of.
+pub const SOURCE: &str = "argosy.dev/source";
+
 /// Finalizer on a copy, so that neither its TTL nor a delete in the WEC outruns the return of its final status.
 pub const STATUS_RETURN: &str = "argosy.dev/status-return";
 
@@ -69,6 +76,17 @@ pub const STATUS_RETURN: &str = "argosy.dev/status-return";
 /// cluster, the WorkloadCluster's name; in the WEC the UID of the control cluster's kube-system namespace. The syncer
 /// renews the token in a Secret that has it.
 pub const JOINED: &str = "argosy.dev/joined";
+
+/// Label of a Secret `NAME-kubeconfig` in Argosy's namespace: that of which namespace the ClusterProfile NAME is the
+/// cluster that it leads to. The syncer makes a WorkloadCluster of it and writes the same label there; a WorkloadCluster
+/// without it is somebody else's.
+pub const CLUSTER_PROFILE: &str = "argosy.dev/cluster-profile";
+
+/// Annotation on such a Secret: the namespaces whose workflows the cluster takes, as `NAME,NAME` or `*`; none without it.
+pub const NAMESPACES: &str = "argosy.dev/namespaces";
+
+/// Annotation on a WorkloadCluster: why the syncer cordoned it. It goes with the cordon.
+pub const CORDONED: &str = "argosy.dev/cordoned";
 
 /// Kubernetes' own label that names what manages an object.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";

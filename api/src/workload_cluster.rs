@@ -9,12 +9,32 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::names;
+
 /// Type of the condition that says whether the cluster can be reached and takes deliveries.
 pub const READY: &str = "Ready";
 /// Type of the condition that says whether the cluster can run Argo Workflows.
 pub const ARGO_READY: &str = "ArgoReady";
 /// Type of the condition that says whether nodes and pods there can be counted.
 pub const CAPACITY_KNOWN: &str = "CapacityKnown";
+
+/// What follows a cluster's name in the name of the Secret with its kubeconfig, where we choose that.
+pub const SECRET_SUFFIX: &str = "-kubeconfig";
+/// Key of the kubeconfig in such a Secret.
+pub const SECRET_KEY: &str = "kubeconfig";
+
+const NOT_LOCAL: &str = "'local' means the control cluster itself, so no WorkloadCluster may have that name";
+const NOT_LONG: &str = "the name becomes a label value (kubestellar.io/cluster), so it may have at most 63 characters";
+const LONGEST: usize = 63;
+
+/// Why no WorkloadCluster may have a name that other objects may.
+pub fn unfit(name: &str) -> Option<&'static str> {
+    match name {
+        names::LOCAL => Some(NOT_LOCAL),
+        _ if name.len() > LONGEST => Some(NOT_LONG),
+        _ => None,
+    }
+}
 
 /// A cluster that runs workflows for the control cluster. Its labels are what `argosy.dev/clusters` selects by.
 #[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -30,12 +50,13 @@ pub const CAPACITY_KNOWN: &str = "CapacityKnown";
     printcolumn = r#"{"name":"Argo","type":"string","jsonPath":".status.conditions[?(@.type=='ArgoReady')].status"}"#,
     printcolumn = r#"{"name":"Cordoned","type":"boolean","jsonPath":".spec.cordoned"}"#,
     printcolumn = r#"{"name":"Version","type":"string","jsonPath":".status.kubernetesVersion"}"#,
+    printcolumn = r#"{"name":"Held for","type":"string","jsonPath":".status.heldFor","priority":1}"#,
     printcolumn = r#"{"name":"Message","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].message","priority":1}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
     validation = Rule::new("self.metadata.name != 'local'")
-        .message("'local' means the control cluster itself, so no WorkloadCluster may have that name"),
+        .message(NOT_LOCAL),
     validation = Rule::new("size(self.metadata.name) <= 63")
-        .message("the name becomes a label value (kubestellar.io/cluster), so it may have at most 63 characters")
+        .message(NOT_LONG)
 )]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadClusterSpec {
@@ -86,7 +107,7 @@ pub struct SecretKey {
 }
 
 fn default_key() -> String {
-    "kubeconfig".to_owned()
+    SECRET_KEY.to_owned()
 }
 
 /// What the syncer found out about the cluster.
@@ -107,6 +128,10 @@ pub struct WorkloadClusterStatus {
     /// What the cluster has and what is taken of it, as of `time`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity: Option<Capacity>,
+    /// The workflow (`namespace/name`) that has waited for long and that the cluster's room is kept for: nothing else is
+    /// placed there until it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_for: Option<String>,
     /// How many workflows of this control cluster are under way there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active_workflows: Option<u32>,
@@ -150,6 +175,9 @@ pub struct NodeGroup {
     pub taints: Vec<Taint>,
     /// What is free on the emptiest of them. A node that has less of everything than another is left out.
     pub free: Vec<BTreeMap<String, Quantity>>,
+    /// What would be free on the emptiest of them if no pod of a workflow ran there; left out where that is `free`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub idle: Vec<BTreeMap<String, Quantity>>,
 }
 
 impl WorkloadClusterStatus {

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use argosy_api::workflow::Workflow;
 use argosy_api::{Placement, names};
 use argosy_placement::demand::{Demand, Spec};
-use argosy_placement::{Decision, Found, Namespace, Surveyed, decide, own_cluster, read_stamp, survey};
+use argosy_placement::{Decision, Fleet, Found, Namespace, Surveyed, decide, open_to, own_cluster, read_stamp, survey};
 use argosy_runtime::known::{Asked, Known};
 use clap::Args;
 use k8s_openapi::api::core::v1;
@@ -109,14 +109,18 @@ fn explained(known: &Known, namespace: &str, rules: &Namespace, view: &View) -> 
     let own = own_cluster(labels.get(names::CLUSTER).map(String::as_str), stamp.as_ref());
     let asked = Asked { namespace, labels, own_cluster: own.as_deref(), chosen: None };
     let spec = || view.spec.as_ref().and_then(|spec| serde_json::from_str::<Spec>(spec.get()).ok()).unwrap_or_default();
-    let now = known.explain(asked, rules, spec, Timestamp::now(), |request, found, fleet| Answer {
-        decision: decide(request, found, fleet),
-        rule: rule(found),
-        demand: request.demand.clone(),
-        clusters: match found {
-            Found::Rule(rule) => survey(request, rule, fleet).into_iter().map(row).collect(),
-            _ => Vec::new(),
-        },
+    let now = known.explain(asked, rules, spec, Timestamp::now(), |request, found, fleet| {
+        let clusters = open_to(&format!("{namespace}/{}", view.name_any()), fleet.clusters);
+        let fleet = Fleet { clusters: &clusters, ..*fleet };
+        Answer {
+            decision: decide(request, found, &fleet),
+            rule: rule(found),
+            demand: request.demand.clone(),
+            clusters: match found {
+                Found::Rule(rule) => survey(request, rule, &fleet).into_iter().map(row).collect(),
+                _ => Vec::new(),
+            },
+        }
     });
     let exists = view.metadata.uid.is_some();
     let mut text = String::new();

@@ -62,6 +62,7 @@ pub async fn run(args: LeaveArgs, control: &ControlArgs) -> Result<()> {
     if cluster.is_none() && member.is_none() {
         bail!("there is no WorkloadCluster {name}; say with --member-context where to undo what `join` made");
     }
+    refuse_follower(&control, &args.namespace, name, cluster.as_ref()).await?;
     // Who the other side is has to be clear before anything goes.
     let member = match member {
         Some(client) => Some(Member::meet(client, &control, name, cluster.as_ref()).await?),
@@ -86,6 +87,26 @@ pub async fn run(args: LeaveArgs, control: &ControlArgs) -> Result<()> {
         None => eprintln!("the account in the workload cluster stays: leave again with --member-context to delete it"),
     }
     crate::print(&format!("workloadcluster.argosy.dev/{name} left\n"))
+}
+
+/// Fails while the syncer would make the WorkloadCluster again, after its ClusterProfile.
+async fn refuse_follower(
+    control: &Client,
+    namespace: &str,
+    name: &str,
+    cluster: Option<&WorkloadCluster>,
+) -> Result<()> {
+    let api: Api<Secret> = Api::namespaced(control.clone(), namespace);
+    let secret = register::secret_of(name, cluster);
+    let there = ask(&format!("read Secret {namespace}/{secret}"), api.get_opt(&secret)).await?;
+    if there.is_some_and(|there| there.labels().contains_key(names::CLUSTER_PROFILE)) {
+        let label = names::CLUSTER_PROFILE;
+        bail!(
+            "WorkloadCluster {name} follows a ClusterProfile and would come again: `kubectl label secret -n {namespace} \
+             {secret} {label}-` first, which cordons it"
+        );
+    }
+    Ok(())
 }
 
 /// Why the cluster cannot leave yet.
@@ -201,7 +222,7 @@ impl Member {
             );
             return Ok(());
         }
-        let objects = account::objects(namespace, &self.control_uid, false)?;
+        let objects = account::objects(namespace, &self.control_uid, &account::Grants::NONE)?;
         let deleted = account::delete(&self.client, &objects, &self.control_uid).await;
         if deleted.context("the account in the workload cluster is left")? > 0 {
             eprintln!("namespace {namespace} in the workload cluster stays, for it may hold other things");

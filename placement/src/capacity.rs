@@ -29,6 +29,18 @@ pub struct Group {
     pub taints: Vec<Taint>,
     /// What is free on the emptiest of them.
     pub free: Vec<Resources>,
+    /// What would be if no workflow ran there.
+    pub idle: Vec<Resources>,
+}
+
+impl Capacity {
+    /// What it would be if no workflow ran there.
+    pub(crate) fn idle(&self) -> Self {
+        let Self { time, allocatable, groups, omitted_labels, .. } = self.clone();
+        let idle = |group: Group| Group { free: group.idle.clone(), ..group };
+        let groups = groups.into_iter().map(idle).collect();
+        Self { time, allocatable, groups, omitted_labels, ..Self::default() }
+    }
 }
 
 impl From<&argosy_api::Capacity> for Capacity {
@@ -37,6 +49,7 @@ impl From<&argosy_api::Capacity> for Capacity {
             labels: group.labels.clone(),
             taints: group.taints.clone(),
             free: group.free.iter().map(Resources::from).collect(),
+            idle: if group.idle.is_empty() { &group.free } else { &group.idle }.iter().map(Resources::from).collect(),
         };
         Self {
             time: capacity.time.0.as_second(),

@@ -14,6 +14,8 @@ pub struct Cluster {
     /// Why nothing can be delivered to it now; `None` when it is ready.
     pub not_ready: Option<String>,
     pub cordoned: bool,
+    /// The workflow (`namespace/name`) that its room is kept for.
+    pub held_for: Option<String>,
     /// Namespaces of the control cluster that may use it, or `*`.
     pub namespaces: Vec<String>,
     /// What it has and what is taken; `None` while that is not known.
@@ -27,6 +29,7 @@ impl From<&WorkloadCluster> for Cluster {
             labels: cluster.metadata.labels.clone().unwrap_or_default(),
             not_ready: not_ready(cluster),
             cordoned: cluster.spec.cordoned,
+            held_for: cluster.status.as_ref().and_then(|status| status.held_for.clone()),
             namespaces: cluster.spec.namespaces.clone(),
             capacity: cluster.status.as_ref().and_then(|status| status.capacity.as_ref()).map(Capacity::from),
         }

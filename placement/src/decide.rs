@@ -284,6 +284,10 @@ fn available(request: &Request, cluster: &Cluster, fleet: &Fleet) -> Result<(), 
     if let Some(why) = &cluster.not_ready {
         return Err(Rejection { kind: "not ready", why: format!("the cluster is not ready ({why})") });
     }
+    if let Some(workflow) = &cluster.held_for {
+        let why = format!("its room is kept for workflow {workflow}, which has waited for long");
+        return Err(Rejection { kind: "held", why });
+    }
     let Some(capacity) = &cluster.capacity else { return Ok(()) };
     let no_room = |why| Rejection { kind: "no room", why };
     fits(request.demand, capacity).map_err(no_room)?;

@@ -4,6 +4,8 @@
 pub mod admin;
 pub mod client;
 pub mod events;
+pub mod foreign;
 pub mod known;
 pub mod shutdown;
+pub mod snapshot;
 pub mod telemetry;

@@ -24,6 +24,7 @@ use crate::kubeconfig;
 use crate::lease::Lease;
 use crate::metrics::ClusterMetrics;
 use crate::plan::Here;
+use crate::preflight::{self, Preflight};
 use crate::readiness::{Readiness, Verdict};
 use crate::work::Work;
 
@@ -130,8 +131,9 @@ impl ClusterTask {
         let originals = workflows("originals", control.clone(), routed);
         let copies = workflows("copies", wec.clone(), delivered);
         let create_namespaces = cluster.spec.create_namespaces;
+        let preflight = Preflight::new(cluster.spec.copy.clone(), self.shared.namespace.clone());
         let (shared, lease, metrics) = (self.shared.clone(), Arc::clone(lease), self.metrics.clone());
-        let work = Arc::new(Work::new(shared, here, wec.clone(), create_namespaces, lease, metrics));
+        let work = Arc::new(Work::new(shared, here, wec.clone(), create_namespaces, preflight, lease, metrics));
         let inventory = Inventory::new(Arc::clone(&work));
         let credentials = Credentials {
             control: &self.shared.control,
@@ -145,6 +147,7 @@ impl ClusterTask {
             () = follow(copies, |event| work.copy_event(event)) => End::Back,
             () = Arc::clone(&work).run() => End::Back,
             () = sweep(&work) => End::Back,
+            () = preflight::upkeep(&work) => End::Back,
             () = inventory.run() => End::Back,
             () = credentials.keep() => End::Back,
             end = self.probe(cluster, &wec, (&work.here, &inventory), readiness) => end,
@@ -258,7 +261,7 @@ async fn sweep(work: &Work) {
 async fn changed(mut now: watch::Receiver<Current>, before: &Current) {
     let way = |current: &Current| {
         let spec = &current.cluster.spec;
-        (spec.kubeconfig_secret.clone(), spec.create_namespaces, current.secret.clone())
+        (spec.kubeconfig_secret.clone(), spec.create_namespaces, spec.copy.clone(), current.secret.clone())
     };
     let before = way(before);
     if now.wait_for(|now| way(now) != before).await.is_err() {

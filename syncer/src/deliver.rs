@@ -61,6 +61,9 @@ impl Work {
             }
         };
         let mut copy = copy_of(&whole, &removed, &self.shared.control_id, delivery);
+        if let Err(why) = self.preflight(&mut copy).await? {
+            return self.wait(key, original, format!("waits for cluster {}: {why}", self.here.cluster)).await;
+        }
         carry_out_before_delivery(&mut copy, original.pending(0));
         self.check_lease()?;
         match self.create(key, &copy).await {
@@ -111,15 +114,24 @@ impl Work {
             self.metrics.copy_writes.inc();
             within(api.create(&PostParams::default(), copy)).await
         };
-        let created = match post().await {
-            Err(error) if self.create_namespaces && is_missing_namespace(&error) => {
-                self.create_namespace(&key.namespace).await?;
-                post().await?
-            }
-            created => created?,
-        };
+        let mut created = post().await;
+        if let Err(error) = &created
+            && self.has_made_namespace(&key.namespace, error).await?
+        {
+            created = post().await;
+        }
+        let created = created?;
         // What the watch would say of it, without waiting for the watch.
         Ok(SyncView { metadata: created.metadata, spec: None, status: None })
+    }
+
+    /// Makes the namespace, if it was its absence that a creation was refused for, and if it may be made.
+    pub(crate) async fn has_made_namespace(&self, name: &str, refusal: &RequestError) -> Result<bool, RequestError> {
+        let makes = self.create_namespaces && is_missing_namespace(refusal);
+        if makes {
+            self.create_namespace(name).await?;
+        }
+        Ok(makes)
     }
 
     async fn create_namespace(&self, name: &str) -> Result<(), RequestError> {
@@ -152,11 +164,7 @@ impl Work {
                 self.fail(key, original, &format!("cluster {cluster} refused it: {}", error.message())).await
             }
             Some(404) if is_missing_namespace(&error) => {
-                let why = format!(
-                    "cluster {cluster} has no namespace {:?}: create it there, or set createNamespaces on the WorkloadCluster",
-                    key.namespace
-                );
-                self.wait(key, original, why).await
+                self.wait(key, original, format!("cluster {cluster} {}", no_namespace(&key.namespace))).await
             }
             Some(403 | 404) => {
                 self.wait(key, original, format!("cluster {cluster} does not take it: {}", error.message())).await
@@ -211,6 +219,11 @@ fn placement_of(whole: &WholeWorkflow) -> Option<Placement> {
     whole.annotations().get(names::PLACEMENT).and_then(|stamp| read_stamp(stamp))
 }
 
-fn is_missing_namespace(error: &RequestError) -> bool {
+/// What a cluster lacks, and what to do about it.
+pub(crate) fn no_namespace(name: &str) -> String {
+    format!("has no namespace {name:?}: create it there, or set createNamespaces on the WorkloadCluster")
+}
+
+pub(crate) fn is_missing_namespace(error: &RequestError) -> bool {
     error.status() == Some(404) && error.message().starts_with("namespaces ")
 }

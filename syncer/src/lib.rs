@@ -1,5 +1,5 @@
 //! The syncer: for each WorkloadCluster a task that delivers the workflows routed to it, returns their status and
-//! removes what is left over. The folder reads as a workflow's life: `deliver`, `status`, `originals`, `finish`;
+//! removes what is left over. The folder reads as a workflow's life: `preflight`, `deliver`, `status`, `originals`, `finish`;
 //! `plan` decides which of these comes next.
 
 mod announce;
@@ -21,6 +21,7 @@ mod metrics;
 mod originals;
 mod placer;
 mod plan;
+mod preflight;
 mod queue;
 mod readiness;
 mod registry;

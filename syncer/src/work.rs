@@ -18,6 +18,7 @@ use crate::desk::{Copy, Key, Original, Side};
 use crate::lease::Lease;
 use crate::metrics::ClusterMetrics;
 use crate::plan::{Here, Step, plan};
+use crate::preflight::Preflight;
 use crate::queue::Queue;
 
 /// How many workflows of a cluster are written at a time.
@@ -29,6 +30,7 @@ pub struct Work {
     pub(crate) here: Here,
     pub(crate) wec: Client,
     pub(crate) create_namespaces: bool,
+    pub(crate) preflight: Preflight,
     pub(crate) lease: Arc<Lease>,
     pub(crate) metrics: ClusterMetrics,
     pub(crate) originals: Side<Original>,
@@ -103,6 +105,7 @@ impl Work {
         here: Here,
         wec: Client,
         create_namespaces: bool,
+        preflight: Preflight,
         lease: Arc<Lease>,
         metrics: ClusterMetrics,
     ) -> Self {
@@ -111,6 +114,7 @@ impl Work {
             here,
             wec,
             create_namespaces,
+            preflight,
             lease,
             metrics,
             originals: Side::new(Original::new),
@@ -278,6 +282,6 @@ fn fingerprint(operations: &[PatchOperation]) -> u64 {
 }
 
 /// No code that can panic runs under the lock.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

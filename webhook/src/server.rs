@@ -160,7 +160,11 @@ impl Server {
 
 /// The webhook's paths.
 pub fn router(server: Arc<Server>) -> Router {
-    Router::new().route("/route", post(route)).route("/guard", post(guard)).route(peers::PATH, post(placed)).with_state(server)
+    Router::new()
+        .route("/route", post(route))
+        .route("/guard", post(guard))
+        .route(peers::PATH, post(placed))
+        .with_state(server)
 }
 
 /// What another replica has decided counts from now on.

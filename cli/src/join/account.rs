@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result};
 use argosy_api::kubeconfig::{ACCOUNT, token_request};
+use argosy_api::workload_cluster::Copy;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding};
 use k8s_openapi::jiff::Timestamp;
@@ -16,6 +17,9 @@ use crate::ownership::{self, Verdict};
 
 const RULES: &str = include_str!("../../../charts/argosy-member/files/rules.yaml");
 const RULES_CREATE_NAMESPACES: &str = include_str!("../../../charts/argosy-member/files/rules-create-namespaces.yaml");
+const RULES_COPY_TEMPLATES: &str = include_str!("../../../charts/argosy-member/files/rules-copy-templates.yaml");
+const RULES_COPY_CONFIG_MAPS: &str = include_str!("../../../charts/argosy-member/files/rules-copy-config-maps.yaml");
+const RULES_COPY_SECRETS: &str = include_str!("../../../charts/argosy-member/files/rules-copy-secrets.yaml");
 const RULES_OWN_NAMESPACE: &str = include_str!("../../../charts/argosy-member/files/rules-own-namespace.yaml");
 
 const FIELD_MANAGER: &str = "kubectl-argosy";
@@ -50,12 +54,37 @@ impl Wanted {
     }
 }
 
-/// The account and its rights, in the order of creation, for a control cluster of this UID.
-pub fn objects(namespace: &str, control_uid: &str, create_namespaces: bool) -> Result<Vec<Wanted>> {
-    let mut rules = rules(RULES)?;
-    if create_namespaces {
-        rules.extend(self::rules(RULES_CREATE_NAMESPACES)?);
+/// What the account may do beyond what it always may.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grants {
+    pub create_namespaces: bool,
+    pub copy: Copy,
+}
+
+impl Grants {
+    /// Nothing more.
+    pub const NONE: Self =
+        Self { create_namespaces: false, copy: Copy { templates: false, config_maps: false, secrets: false } };
+
+    fn rules(&self) -> Result<Vec<PolicyRule>> {
+        let Self { create_namespaces, copy: Copy { templates, config_maps, secrets } } = self;
+        let more = [
+            (create_namespaces, RULES_CREATE_NAMESPACES),
+            (templates, RULES_COPY_TEMPLATES),
+            (config_maps, RULES_COPY_CONFIG_MAPS),
+            (secrets, RULES_COPY_SECRETS),
+        ];
+        let mut all = rules(RULES)?;
+        for (_, text) in more.into_iter().filter(|(is_granted, _)| **is_granted) {
+            all.extend(rules(text)?);
+        }
+        Ok(all)
     }
+}
+
+/// The account and its rights, in the order of creation, for a control cluster of this UID.
+pub fn objects(namespace: &str, control_uid: &str, grants: &Grants) -> Result<Vec<Wanted>> {
+    let rules = grants.rules()?;
     let role = format!("argosy-member:{namespace}:{ACCOUNT}");
     let subjects = json!([{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": namespace}]);
     let role_ref =
@@ -194,15 +223,25 @@ mod tests {
             .collect()
     }
 
+    fn copying(templates: bool, config_maps: bool, secrets: bool) -> Grants {
+        Grants { copy: Copy { templates, config_maps, secrets }, ..Grants::NONE }
+    }
+
     #[rstest]
-    #[case(false, &[])]
-    #[case(true, &["namespaces [] create", "serviceaccounts [default] get"])]
-    fn the_account_has_the_charts_rights(#[case] create_namespaces: bool, #[case] more: &[&str]) {
-        let objects = objects("ns", "uid", create_namespaces).unwrap();
+    #[case::no_more(Grants::NONE, &[])]
+    #[case::namespaces(Grants { create_namespaces: true, ..Grants::NONE }, &["namespaces [] create", "serviceaccounts [default] get"])]
+    #[case::templates(copying(true, false, false), &["workflowtemplates,clusterworkflowtemplates [] get,list,create,patch,delete"])]
+    #[case::config_maps(copying(false, true, false), &["configmaps [] get,list,create,patch,delete"])]
+    #[case::secrets(copying(false, false, true), &["secrets [] get,list,create,patch,delete"])]
+    fn the_account_has_the_charts_rights(#[case] grants: Grants, #[case] more: &[&str]) {
+        let objects = objects("ns", "uid", &grants).unwrap();
         let mut expected = vec![
             "workflows [] get,list,watch,create,patch,delete",
             "namespaces [] get",
             "nodes,pods [] get,list,watch",
+            "serviceaccounts,persistentvolumeclaims [] get",
+            "priorityclasses,storageclasses [] get",
+            "workflowtemplates,clusterworkflowtemplates [] get",
         ];
         expected.extend(more);
         assert_eq!(granted(&objects[1]), expected);

@@ -10,12 +10,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use argosy_api::kubeconfig;
-use clap::{ArgGroup, Args};
+use argosy_api::workload_cluster::SECRET_SUFFIX;
+use argosy_api::{kubeconfig, workload_cluster};
+use clap::{ArgGroup, Args, ValueEnum};
 use kube::Client;
 use kube::config::Kubeconfig;
 
-use self::account::Token;
+use self::account::{Grants, Token};
 use self::register::{Known, Wish};
 use crate::ask::cluster_uid;
 use crate::connect::ControlArgs;
@@ -54,8 +55,13 @@ pub struct JoinArgs {
     /// Let the syncer create a workflow's namespace where it is missing
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     create_namespaces: Option<bool>,
+    /// What of the objects that workflows refer to may be copied to the cluster. For each kind the syncer's account gets the
+    /// right to read and write such objects there in every namespace; for secrets the chart argosy has to allow it as well
+    /// (syncer.copySecrets)
+    #[arg(long, value_name = "KIND,…", value_delimiter = ',', value_enum)]
+    copy: Option<Vec<Copied>>,
     /// Only get a new token for a cluster that has joined, such as one whose credentials have expired
-    #[arg(long, conflicts_with_all = ["labels", "namespaces", "create_namespaces", "server", "certificate_authority"])]
+    #[arg(long, conflicts_with_all = ["labels", "namespaces", "create_namespaces", "copy", "server", "certificate_authority"])]
     renew: bool,
     /// Take over objects of the same names that `join` did not make
     #[arg(long)]
@@ -80,6 +86,25 @@ Examples:
 
   # A new token, after the cluster could not be reached for 7 days
   kubectl argosy join paris --member-context paris --renew";
+
+/// Kinds of objects that may be copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "camelCase")]
+enum Copied {
+    Templates,
+    ConfigMaps,
+    Secrets,
+    None,
+}
+
+/// These kinds, as the WorkloadCluster says it.
+fn consented(kinds: &[Copied]) -> workload_cluster::Copy {
+    workload_cluster::Copy {
+        templates: kinds.contains(&Copied::Templates),
+        config_maps: kinds.contains(&Copied::ConfigMaps),
+        secrets: kinds.contains(&Copied::Secrets),
+    }
+}
 
 /// A label as `KEY=VALUE`; whether Kubernetes takes it, the API server says.
 fn label(text: &str) -> Result<(String, String), String> {
@@ -141,9 +166,13 @@ async fn join(args: &JoinArgs, sides: &Sides, known: &Known) -> Result<()> {
             endpoint.server
         );
     }
-    let create_namespaces =
-        args.create_namespaces.or(known.cluster.as_ref().map(|cluster| cluster.spec.create_namespaces));
-    let account = account::objects(namespace, &sides.control_uid, create_namespaces.unwrap_or_default())?;
+    let before = known.cluster.as_ref().map(|cluster| &cluster.spec);
+    let create_namespaces = args.create_namespaces.or(before.map(|spec| spec.create_namespaces));
+    // What was not asked for is not granted, and the WorkloadCluster says the same.
+    let kinds = args.copy.as_deref().map(consented);
+    let copy = kinds.or(before.map(|spec| spec.copy.clone())).unwrap_or(Grants::NONE.copy);
+    let grants = Grants { create_namespaces: create_namespaces.unwrap_or_default(), copy: copy.clone() };
+    let account = account::objects(namespace, &sides.control_uid, &grants)?;
     account::apply(&sides.member, namespace, &account, &sides.control_uid, args.force).await?;
     let token = account::token(&sides.member, namespace).await?;
     let kubeconfig = kubeconfig::compose(name, &endpoint, &token.text);
@@ -152,7 +181,7 @@ async fn join(args: &JoinArgs, sides: &Sides, known: &Known) -> Result<()> {
 
     register::write_secret(&sides.control, &args.namespace, name, known.secret.as_ref(), None, &kubeconfig).await?;
     let labels: BTreeMap<String, String> = args.labels.iter().cloned().collect();
-    let wish = Wish { labels, namespaces: args.namespaces.clone(), create_namespaces };
+    let wish = Wish { labels, namespaces: args.namespaces.clone(), create_namespaces, copy };
     register::write_cluster(&sides.control, name, known.cluster.as_ref(), &wish).await
 }
 
@@ -163,7 +192,7 @@ async fn renew(args: &JoinArgs, sides: &Sides, known: &Known) -> Result<()> {
     let key = &cluster.spec.kubeconfig_secret.key;
     let old = register::kubeconfig(secret, key)?;
     let namespace = &args.member.member_namespace;
-    if let Some(account) = account::objects(namespace, &sides.control_uid, false)?.first() {
+    if let Some(account) = account::objects(namespace, &sides.control_uid, &Grants::NONE)?.first() {
         // Another control cluster's account may have the same name.
         account.check(&sides.member, &sides.control_uid, args.force).await?;
     }
@@ -191,7 +220,7 @@ fn report(token: &Token) {
 
 /// Name of the Secret that `join` makes.
 pub fn secret_name(cluster: &str) -> String {
-    format!("{cluster}-kubeconfig")
+    format!("{cluster}{SECRET_SUFFIX}")
 }
 
 #[cfg(test)]
@@ -221,6 +250,16 @@ mod tests {
     fn what_the_command_line_refuses(#[case] args: &str, #[case] expected: &str) {
         let error = parse(args).unwrap_err();
         assert!(error.contains(expected), "{error}");
+    }
+
+    #[rstest]
+    #[case("templates,configMaps", [true, true, false])]
+    #[case("secrets", [false, false, true])]
+    #[case("none", [false; 3])]
+    fn what_may_be_copied(#[case] kinds: &str, #[case] expected: [bool; 3]) {
+        let parsed = parse(&format!("--member-context m --namespaces a --copy {kinds}")).unwrap();
+        let copy = consented(&parsed.copy.unwrap());
+        assert_eq!([copy.templates, copy.config_maps, copy.secrets], expected);
     }
 
     #[rstest]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
 use argosy_api::WorkloadCluster;
+use argosy_api::workload_cluster::{Copy, SECRET_KEY};
 use argosy_runtime::client::within;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
@@ -14,9 +15,6 @@ use serde_json::{Value, json};
 use super::secret_name;
 use crate::ask::{ask, told};
 use crate::ownership;
-
-/// Key of the kubeconfig in the Secrets that `join` makes.
-const KEY: &str = "kubeconfig";
 
 /// What is there of a cluster.
 #[derive(Debug)]
@@ -94,7 +92,7 @@ pub async fn write_secret(
     let api: Api<Secret> = Api::namespaced(control.clone(), namespace);
     let name = known.map_or_else(|| secret_name(cluster), ResourceExt::name_any);
     let text = serde_saphyr::to_string(kubeconfig).context("the kubeconfig cannot be written as YAML")?;
-    let data = BTreeMap::from([(key.unwrap_or(KEY).to_owned(), ByteString(text.into_bytes()))]);
+    let data = BTreeMap::from([(key.unwrap_or(SECRET_KEY).to_owned(), ByteString(text.into_bytes()))]);
     let what = format!("write Secret {namespace}/{name}");
     match known {
         None => {
@@ -119,6 +117,7 @@ pub struct Wish {
     pub namespaces: Vec<String>,
     /// `None` leaves it as it is.
     pub create_namespaces: Option<bool>,
+    pub copy: Copy,
 }
 
 impl Wish {
@@ -127,8 +126,9 @@ impl Wish {
         let mut labels = self.labels.clone();
         labels.extend(ownership::labels(name));
         let mut spec = json!({
-            "kubeconfigSecret": {"name": secret_of(name, known), "key": KEY},
+            "kubeconfigSecret": {"name": secret_of(name, known), "key": SECRET_KEY},
             "namespaces": self.namespaces,
+            "copy": self.copy,
         });
         if let Some(create_namespaces) = self.create_namespaces {
             spec["createNamespaces"] = json!(create_namespaces);
@@ -175,20 +175,22 @@ mod tests {
             labels: [("env".to_owned(), "prod".to_owned())].into(),
             namespaces: vec!["a".into()],
             create_namespaces: None,
+            copy: Copy { templates: true, config_maps: false, secrets: false },
         };
+        let copy = json!({"templates": true, "configMaps": false, "secrets": false});
         let ours = json!({"env": "prod", "argosy.dev/joined": "c", "app.kubernetes.io/managed-by": "argosy"});
         assert_eq!(
             wish.patch("c", None),
             json!({
                 "metadata": {"name": "c", "labels": ours},
-                "spec": {"kubeconfigSecret": {"name": "c-kubeconfig", "key": "kubeconfig"}, "namespaces": ["a"]},
+                "spec": {"kubeconfigSecret": {"name": "c-kubeconfig", "key": "kubeconfig"}, "namespaces": ["a"], "copy": copy},
             })
         );
         assert_eq!(
             wish.patch("c", Some(&known())),
             json!({
                 "metadata": {"name": "c", "labels": ours},
-                "spec": {"kubeconfigSecret": {"name": "s", "key": "kubeconfig"}, "namespaces": ["a"]},
+                "spec": {"kubeconfigSecret": {"name": "s", "key": "kubeconfig"}, "namespaces": ["a"], "copy": copy},
             })
         );
     }

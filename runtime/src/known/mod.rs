@@ -5,7 +5,6 @@
 
 mod foreign;
 mod ledger;
-mod snapshot;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -29,9 +28,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::events;
+use crate::snapshot::Snapshot;
 pub use ledger::Awaited;
 use ledger::Ledger;
-use snapshot::Snapshot;
 
 /// Rules, clusters, templates and placements as last seen.
 #[derive(Debug)]

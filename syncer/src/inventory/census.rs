@@ -27,18 +27,26 @@ pub fn capacity(ledger: &Ledger, awaited: &Awaited, time: Timestamp) -> Capacity
     let mut names = BTreeSet::new();
     for (node, used) in &taking {
         allocatable.add(&node.allocatable);
-        used.iter().for_each(|used| requested.merge(used));
+        used.iter().for_each(|used| requested.merge(&used.all));
         names.extend(node.allocatable.iter().map(|(name, _)| name));
     }
     let others = names.iter().copied().filter(|name| !FIRST.contains(name));
     let names: Vec<&str> = FIRST.into_iter().filter(|name| names.contains(name)).chain(others).collect();
     let rooms = taking.iter().map(|(node, used)| {
-        let free = |name: &&str| {
-            let used = used.map_or(0, |used| used.get(name));
-            // Static pods may ask for more than the node has.
-            node.allocatable.get(name).saturating_sub(used).max(0)
+        let beside = |used: Option<&Sum>| {
+            let free = |name: &&str| {
+                let used = used.map_or(0, |used| used.get(name));
+                // Static pods may ask for more than the node has.
+                node.allocatable.get(name).saturating_sub(used).max(0)
+            };
+            names.iter().map(free).collect()
         };
-        Room { labels: &node.labels, taints: &node.taints, free: names.iter().map(free).collect() }
+        Room {
+            labels: &node.labels,
+            taints: &node.taints,
+            free: beside(used.map(|used| &used.all)),
+            idle: beside(used.map(|used| &used.others)),
+        }
     });
     let (groups, omitted) = groups::group(rooms.collect());
     Capacity {
@@ -67,11 +75,16 @@ pub fn differ(one: &Capacity, other: &Capacity) -> bool {
 }
 
 fn told(group: Group, names: &[&str]) -> NodeGroup {
+    let idle = if group.idle == group.free { Vec::new() } else { group.idle };
+    let each = |nodes: Vec<Vec<i64>>| {
+        nodes.into_iter().map(|amounts| quantities(names.iter().copied().zip(amounts))).collect()
+    };
     NodeGroup {
         count: u32::try_from(group.count).unwrap_or(u32::MAX),
         labels: group.labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
         taints: group.taints.iter().map(taint).collect(),
-        free: group.free.into_iter().map(|free| quantities(names.iter().copied().zip(free))).collect(),
+        free: each(group.free),
+        idle: each(idle),
     }
 }
 

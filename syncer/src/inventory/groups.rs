@@ -13,12 +13,14 @@ pub const FREE: usize = 16;
 /// Its value is another one on each node.
 const HOSTNAME: &str = "kubernetes.io/hostname";
 
-/// A node that takes pods: what it is like, and what is free on it, in the order of the inventory's resources.
+/// A node that takes pods: what it is like, and what is free on it, in the order of the inventory's resources; also if
+/// no workflow had pods there.
 #[derive(Clone, Debug)]
 pub struct Room<'a> {
     pub labels: &'a BTreeMap<String, String>,
     pub taints: &'a [Taint],
     pub free: Vec<i64>,
+    pub idle: Vec<i64>,
 }
 
 /// Nodes with the same labels, but for those left out, and the same taints.
@@ -28,6 +30,7 @@ pub struct Group<'a> {
     pub taints: &'a [Taint],
     pub count: usize,
     pub free: Vec<Vec<i64>>,
+    pub idle: Vec<Vec<i64>>,
 }
 
 /// Puts nodes into at most [`GROUPS`] groups. While there are more, the label with the most values is left out; if
@@ -42,13 +45,16 @@ pub fn group<'a>(rooms: Vec<Room<'a>>) -> (Vec<Group<'a>>, Vec<&'a str>) {
             }
         }
     }
-    let mut members: BTreeMap<_, Vec<Vec<i64>>> = BTreeMap::new();
+    let mut members: BTreeMap<_, Vec<(Vec<i64>, Vec<i64>)>> = BTreeMap::new();
     for room in rooms {
-        members.entry((labels_of(&room, &omitted), room.taints)).or_default().push(room.free);
+        members.entry((labels_of(&room, &omitted), room.taints)).or_default().push((room.free, room.idle));
     }
-    let new =
-        |((labels, taints), free): (_, Vec<Vec<i64>>)| Group { labels, taints, count: free.len(), free: best(free) };
-    let mut groups: Vec<Group> = members.into_iter().map(new).collect();
+    let groups = members.into_iter().map(|((labels, taints), nodes)| {
+        let count = nodes.len();
+        let (free, idle) = nodes.into_iter().unzip();
+        Group { labels, taints, count, free: best(free), idle: best(idle) }
+    });
+    let mut groups: Vec<Group> = groups.collect();
     if groups.len() > GROUPS {
         groups.sort_by_key(|group| Reverse(group.count));
         groups.truncate(GROUPS);
@@ -133,7 +139,12 @@ mod tests {
     }
 
     fn grouped(nodes: &[(Labels, Vec<Taint>, Vec<i64>)]) -> (Vec<Group<'_>>, Vec<&str>) {
-        group(nodes.iter().map(|(labels, taints, free)| Room { labels, taints, free: free.clone() }).collect())
+        group(
+            nodes
+                .iter()
+                .map(|(labels, taints, free)| Room { labels, taints, free: free.clone(), idle: free.clone() })
+                .collect(),
+        )
     }
 
     #[rstest]

@@ -47,13 +47,21 @@ struct Booked {
     workflow: Option<Arc<str>>,
 }
 
+/// What the pods on a node ask for.
+#[derive(Debug, Default)]
+pub struct Used {
+    pub all: Sum,
+    /// Those that are no workflow's, and stay.
+    pub others: Sum,
+}
+
 /// Nodes, pods, and sums that follow each event.
 #[derive(Debug, Default)]
 pub struct Ledger {
     nodes: Listed<Node>,
     pods: Listed<Booked>,
     /// What the pods on each node ask for; nodes without pods are not in it.
-    used: HashMap<Arc<str>, Sum>,
+    used: HashMap<Arc<str>, Used>,
     /// What pods without a node ask for.
     pending: Sum,
     /// What any pod asks for.
@@ -146,7 +154,7 @@ impl Ledger {
     }
 
     /// The nodes, each with what the pods on it ask for.
-    pub fn nodes(&self) -> impl Iterator<Item = (&Node, Option<&Sum>)> {
+    pub fn nodes(&self) -> impl Iterator<Item = (&Node, Option<&Used>)> {
         self.nodes.items.iter().map(|(name, (_, node))| (node, self.used.get(name.as_str())))
     }
 
@@ -188,7 +196,11 @@ impl Ledger {
         };
         let known = self.used.get_key_value(name.as_str());
         let name = known.map_or_else(|| Arc::from(name.as_str()), |(known, _)| Arc::clone(known));
-        self.used.entry(Arc::clone(&name)).or_default().add(&asks);
+        let used = self.used.entry(Arc::clone(&name)).or_default();
+        used.all.add(&asks);
+        if workflow.is_none() {
+            used.others.add(&asks);
+        }
         Booked { node: Some(name), asks, workflow }
     }
 
@@ -205,9 +217,12 @@ impl Ledger {
         match &pod.node {
             None => self.pending.subtract(&pod.asks),
             Some(name) => {
-                if let Some(sum) = self.used.get_mut(name) {
-                    sum.subtract(&pod.asks);
-                    if sum.is_empty() {
+                if let Some(used) = self.used.get_mut(name) {
+                    used.all.subtract(&pod.asks);
+                    if pod.workflow.is_none() {
+                        used.others.subtract(&pod.asks);
+                    }
+                    if used.all.is_empty() {
                         self.used.remove(name);
                     }
                 }

@@ -244,6 +244,16 @@ fn a_node_with_more_on_it_than_it_has_has_nothing_free() {
     assert_eq!(json!(counted.nodes[0].free), json!([{"memory": "7Gi", "pods": "109"}]));
 }
 
+/// What runs for good (a DaemonSet's pods, other people's) is there whatever becomes of the workflows.
+#[test]
+fn what_would_be_free_without_workflows_is_told_where_that_is_more() {
+    let mut of_workflow = a_pod("w", "n1", "3");
+    json_patch::merge(&mut of_workflow, &json!({"metadata": {"labels": {"workflows.argoproj.io/workflow": "w"}}}));
+    let counted = counted(vec![a_node("n1", json!({}))], vec![of_workflow, a_pod("p", "n1", "500m")]);
+    assert_eq!(json!(counted.nodes[0].free), json!([{"cpu": "500m", "memory": "6Gi", "pods": "108"}]));
+    assert_eq!(json!(counted.nodes[0].idle), json!([{"cpu": "3500m", "memory": "7Gi", "pods": "109"}]));
+}
+
 #[test]
 fn an_empty_cluster_is_known_to_be_empty() {
     let empty = json!({

@@ -1,7 +1,8 @@
 //! What is to be done once for the whole control cluster, by whichever replica holds the placer's Lease: workflows that
-//! wait are placed, and it is noted where policies rule.
+//! wait are placed, it is noted where policies rule, and WorkloadClusters follow ClusterProfiles.
 
 mod notes;
+mod profiles;
 mod round;
 mod waiting;
 
@@ -32,6 +33,8 @@ const SWEEP: Duration = Duration::from_secs(5);
 /// What the placer's parts need.
 pub(crate) struct Placer {
     control: Client,
+    /// Where the Secrets with kubeconfigs are.
+    namespace: String,
     known: Arc<Known>,
     lease: Arc<Lease>,
     announcer: Announcer,
@@ -41,7 +44,7 @@ pub(crate) struct Placer {
 pub async fn run(shared: Shared, shutdown: CancellationToken) {
     let Shared { control, namespace, identity, known, announcer, .. } = shared;
     let lease = Arc::new(Lease::new(control.clone(), &namespace, "argosy-placer".to_owned(), identity));
-    let placer = Placer { control, known, lease: Arc::clone(&lease), announcer };
+    let placer = Placer { control, namespace, known, lease: Arc::clone(&lease), announcer };
     while !shutdown.is_cancelled() {
         tokio::select! {
             () = lease.acquire() => {}
@@ -52,6 +55,7 @@ pub async fn run(shared: Shared, shutdown: CancellationToken) {
             () = lease.keep() => {}
             () = placer.place() => {}
             () = placer.note() => {}
+            () = profiles::follow(&placer) => {}
             () = shutdown.cancelled() => {}
         }
         lease.release().await;

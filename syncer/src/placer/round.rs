@@ -1,16 +1,19 @@
 //! One round: everyone who waits is decided about, in turn.
 
-use argosy_api::names;
-use argosy_placement::{Decision, Why, encode, placement};
+use argosy_api::{WorkloadCluster, names};
+use argosy_placement::{Decision, Holds, Waiter, Why, encode, placement};
+use argosy_runtime::client::within;
 use argosy_runtime::known::Asked;
 use json_patch::PatchOperation;
 use k8s_openapi::jiff::Timestamp;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use super::Placer;
 use super::waiting::{Item, Waiting};
 use crate::desk::Key;
-use crate::originals::patched;
+use crate::originals::{Started, ending, patched};
 use crate::status::{add, remove};
 
 /// What becomes of one that waits.
@@ -20,23 +23,27 @@ enum Next {
     Go { cluster: String, why: Why },
     /// Waits on; what its message says then.
     Wait(String),
+    /// Was stopped, or its time is over; what its message says then.
+    End(String),
 }
 
 /// Decides about everyone. Each decision counts for the next one; those that do not come to be written are made again in
 /// the next round.
 pub(super) async fn place_all(placer: &Placer, waiting: &mut Waiting) {
+    let mut holds = Holds::new(&placer.known.clusters());
     for (key, item) in waiting.in_turn() {
         if !placer.lease.is_held() {
             return;
         }
         let now = Timestamp::now();
-        let Some(next) = next(placer, &key, &item, now) else { continue };
+        let Some(next) = next(placer, &mut holds, &key, &item, now) else { continue };
         let operations = match &next {
             Next::Go { cluster, why } => go(&item, cluster, why, now),
             Next::Wait(message) if item.message == Some(Some(message.clone())) || waiting.was_just_told(&key) => {
                 continue;
             }
             Next::Wait(message) => say(&item, message),
+            Next::End(message) => ending("Failed", message, item.started(), now),
         };
         match patched(&placer.control, &key, &item.resource_version, operations).await {
             Ok(_) => match next {
@@ -49,6 +56,10 @@ pub(super) async fn place_all(placer: &Placer, waiting: &mut Waiting) {
                     waiting.told(&key);
                     placer.announcer.workflow(&key, &item.uid, "Waiting", &message);
                 }
+                Next::End(message) => {
+                    tracing::info!(workflow = %key, message, "ended while it waited");
+                    waiting.remove(&key);
+                }
             },
             // Somebody wrote in between, or it is gone: the watch brings what is new.
             Err(error) if matches!(error.status(), Some(404 | 409)) => {}
@@ -57,14 +68,43 @@ pub(super) async fn place_all(placer: &Placer, waiting: &mut Waiting) {
             }
         }
     }
+    keep(placer, &holds).await;
+}
+
+/// Writes down which clusters are held for whom, where the webhook sees it, too.
+async fn keep(placer: &Placer, holds: &Holds) {
+    let api: Api<WorkloadCluster> = Api::all(placer.control.clone());
+    for (cluster, workflow) in holds.news(&placer.known.clusters()) {
+        if !placer.lease.is_held() {
+            return;
+        }
+        let patch = Patch::Merge(json!({"status": {"heldFor": workflow}}));
+        match within(api.patch_status(cluster, &PatchParams::default(), &patch)).await {
+            Ok(_) => tracing::info!(cluster, workflow, "for whom the cluster is held"),
+            Err(error) if error.status() == Some(404) => {}
+            Err(error) => tracing::warn!(cluster, error = error.message(), "cannot write for whom the cluster is held"),
+        }
+    }
 }
 
 /// `None` while its namespace is not known.
-fn next(placer: &Placer, key: &Key, item: &Item, now: Timestamp) -> Option<Next> {
+fn next(placer: &Placer, holds: &mut Holds, key: &Key, item: &Item, now: Timestamp) -> Option<Next> {
+    if let Some(message) = item.end(now) {
+        return Some(Next::End(message));
+    }
     let namespace = placer.known.namespace(&key.namespace)?;
     let asked =
         Asked { namespace: &key.namespace, labels: &item.labels, own_cluster: item.own.as_deref(), chosen: None };
-    Some(match placer.known.decide(asked, &namespace, || item.spec(), now) {
+    let name = key.to_string();
+    let waiter = Waiter { name: &name, since: item.created };
+    let decision = placer.known.explain(
+        asked,
+        &namespace,
+        || item.spec(),
+        now,
+        |request, found, fleet| holds.decide(waiter, request, found, fleet),
+    );
+    Some(match decision {
         Decision::Place { cluster, why } => Next::Go { cluster, why },
         Decision::Local(why) => Next::Go { cluster: names::LOCAL.to_owned(), why },
         Decision::Wait(why) => Next::Wait(format!("waits for a cluster: {}", why.reason)),
@@ -73,6 +113,13 @@ fn next(placer: &Placer, key: &Key, item: &Item, now: Timestamp) -> Option<Next>
             "waits for a rule: its namespace has none any more; give it one, or delete the workflow".to_owned(),
         ),
     })
+}
+
+impl Item {
+    /// It has a status only to say what it waits for.
+    fn started(&self) -> Started {
+        if self.message.is_some() { Started::No } else { Started::NoStatus }
+    }
 }
 
 fn go(item: &Item, cluster: &str, why: &Why, now: Timestamp) -> Vec<PatchOperation> {

@@ -8,12 +8,15 @@ use argosy_api::names;
 use argosy_api::workflow::Workflow;
 use argosy_placement::demand::Spec;
 use argosy_placement::{own_cluster, read_stamp};
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::watcher::Event;
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::desk::Key;
+use crate::end;
 
 /// A waiting workflow as it is watched.
 pub(super) type WaitingView = Workflow<Box<RawValue>, StatusView>;
@@ -25,11 +28,13 @@ pub(super) struct StatusView {
     message: Option<String>,
 }
 
-/// What the order among those who wait takes from the spec.
+/// What the order among those who wait, and their end, take from the spec.
 #[derive(Default, Deserialize)]
-struct Priority {
-    #[serde(default)]
-    priority: Option<i64>,
+#[serde(rename_all = "camelCase", default)]
+struct Asked {
+    priority: Value,
+    shutdown: Value,
+    active_deadline_seconds: Value,
 }
 
 /// A workflow that waits.
@@ -44,8 +49,12 @@ pub(super) struct Item {
     pub(super) suspend: bool,
     /// `spec.priority`: among those who wait, higher ones go first.
     priority: i64,
+    /// Its user has stopped or terminated it.
+    shutdown: Option<String>,
+    /// `spec.activeDeadlineSeconds`.
+    deadline: Value,
     /// Seconds since 1970.
-    created: i64,
+    pub(super) created: i64,
     /// Whether it has a status at all, and what its message says.
     pub(super) message: Option<Option<String>>,
     spec: Box<RawValue>,
@@ -69,7 +78,8 @@ impl Item {
         let label = object.labels().get(names::CLUSTER).map(String::as_str);
         let own = own_cluster(label, stamp.as_ref());
         let spec = object.spec.unwrap_or_else(|| RawValue::NULL.to_owned());
-        let Priority { priority } = serde_json::from_str(spec.get()).unwrap_or_default();
+        let Asked { priority, shutdown, active_deadline_seconds } =
+            serde_json::from_str(spec.get()).unwrap_or_default();
         let metadata = object.metadata;
         let annotations = metadata.annotations.unwrap_or_default();
         Self {
@@ -78,11 +88,19 @@ impl Item {
             labels: metadata.labels.unwrap_or_default(),
             own,
             suspend: annotations.get(names::SUSPEND).is_some_and(|suspend| suspend == "true"),
-            priority: priority.unwrap_or_default(),
+            priority: priority.as_i64().unwrap_or_default(),
+            shutdown: shutdown.as_str().filter(|shutdown| !shutdown.is_empty()).map(str::to_owned),
+            deadline: active_deadline_seconds,
             created: metadata.creation_timestamp.map_or(0, |time| time.0.as_second()),
             message: object.status.map(|status| status.message),
             spec,
         }
+    }
+
+    /// Why it waits no longer and is not placed, either, if that is so: what its message says in the end.
+    pub(super) fn end(&self, now: Timestamp) -> Option<String> {
+        let overdue = || end::overdue(&self.deadline, self.created, now).map(str::to_owned);
+        self.shutdown.as_deref().map(end::stopped).or_else(overdue)
     }
 
     /// What a placement has to know of its spec.

@@ -2,4 +2,5 @@
 
 pub mod cases;
 pub mod fence;
+pub mod verbs;
 pub mod world;

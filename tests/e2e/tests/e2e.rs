@@ -9,6 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use e2e::cases::{self, Case};
 use e2e::fence;
+use e2e::verbs::{self, Verb};
 use e2e::world::World;
 use libtest_mimic::{Arguments, Failed, Trial};
 use testbed::layout::Nodes;
@@ -86,6 +87,10 @@ impl Stage {
                 Arguments { test_threads: Some(args.test_threads.unwrap_or(at_a_time).min(at_a_time)), ..args.clone() };
             fine &= !libtest_mimic::run(&args, trials).has_failed();
         }
+        if let Err(error) = verbs::table::check(testbed.layout.workspace()) {
+            eprintln!("e2e: {error:#}");
+            fine = false;
+        }
         if !fine {
             eprintln!("e2e: logs are in {}", testbed.layout.logs().display());
         }
@@ -135,8 +140,15 @@ impl Stage {
                 }),
             )
         });
-        let peaceful = demonstrated.chain(cases::peaceful().into_iter().map(of_case)).collect();
-        let sized = if self.options.nodes == Some(Nodes::Played) { cases::sized() } else { Vec::new() };
+        let of_verb = |verb: Verb| {
+            let runtime = Arc::clone(runtime);
+            let run = move |world| runtime.block_on(verbs::compare(world, &verb));
+            trial(format!("a local and a routed workflow, to {}", verb.name), Box::new(run))
+        };
+        let is_played = self.options.nodes == Some(Nodes::Played);
+        let compared = if is_played { verbs::verbs() } else { Vec::new() }.into_iter().map(of_verb);
+        let peaceful = compared.chain(demonstrated).chain(cases::peaceful().into_iter().map(of_case)).collect();
+        let sized = if is_played { cases::sized() } else { Vec::new() };
         [peaceful, cases::disruptive().into_iter().chain(sized).map(of_case).collect()]
     }
 

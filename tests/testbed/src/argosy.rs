@@ -70,7 +70,7 @@ async fn install_pods(testbed: &Testbed, built: &[PathBuf], step: &crate::progre
         images::publish(&testbed.layout, image).await?;
     }
     step.detail("helm");
-    let values = json!({"image": {"tag": tag}, "logs": {"filter": LOG}});
+    let values = json!({"image": {"tag": tag}, "logs": {"filter": LOG}, "syncer": {"copySecrets": true}});
     helm(testbed, testbed.control(), "argosy", "charts/argosy", &values).await
 }
 
@@ -91,7 +91,7 @@ async fn start_processes(testbed: &mut Testbed, built: &[PathBuf]) -> Result<()>
     }
     testbed.state.save(&testbed.layout)?;
     let host = testbed.control().host_address;
-    let values = json!({"webhook": {"url": format!("https://{host}:{port}")}, "syncer": {"enabled": false}});
+    let values = json!({"webhook": {"url": format!("https://{host}:{port}")}, "syncer": {"enabled": false, "copySecrets": true}});
     helm(testbed, testbed.control(), "argosy", "charts/argosy", &values).await?;
     for (name, program) in [WEBHOOK, SYNCER].into_iter().zip(built) {
         // A copy: what runs stays what it is while cargo builds anew.
@@ -197,7 +197,10 @@ async fn helm(testbed: &Testbed, cluster: &Cluster, release: &str, chart: &str, 
 
 /// Installs the member chart in a workload cluster, and makes it known in the control cluster.
 async fn join(testbed: &Testbed, wec: &Cluster, control: &Client) -> Result<()> {
-    helm(testbed, wec, "argosy-member", "charts/argosy-member", &json!({"createNamespaces": true})).await?;
+    // The cluster would take Secrets, too; whether it gets them its WorkloadCluster says.
+    let copy = json!({"templates": true, "configMaps": true, "secrets": true});
+    let values = json!({"createNamespaces": true, "copy": copy});
+    helm(testbed, wec, "argosy-member", "charts/argosy-member", &values).await?;
     let secrets: Api<Secret> = Api::namespaced(control.clone(), NAMESPACE);
     let name = format!("{}-kubeconfig", wec.name);
     let is_there = secrets.get_opt(&name).await?.is_some();

@@ -3,7 +3,7 @@
 use json_patch::PatchOperation;
 use serde_json::{Map, Value};
 
-use super::equal::{Care, is_empty};
+use super::equal::{Care, field, is_empty, names};
 use super::fields::{Fields, differences, parse};
 use super::nodes::{self, NODES, Nodes, OUTPUTS, PACKED, is_same};
 use crate::edits::{add, remove};
@@ -64,7 +64,7 @@ fn between(old: &Fields, new: &Fields, is_retry: bool) -> Option<Status> {
             OFFLOADED if is_changed => return None,
             _ if is_retry => {
                 if is_changed {
-                    status.retried.insert(name.to_owned(), noted(name, after));
+                    status.retried.extend(noted(name, &before, after).map(|value| (name.to_owned(), value)));
                 }
                 STANDING.contains(&name)
             }
@@ -90,15 +90,18 @@ fn between(old: &Fields, new: &Fields, is_retry: bool) -> Option<Status> {
     Some(status)
 }
 
-/// A field as it is noted for the copy.
-fn noted(name: &str, mut value: Value) -> Value {
-    if name == STORED_SPEC
-        && let Some(spec) = value.as_object_mut()
-    {
-        // That of an original says that it is suspended, for it always is; that is not for the copy.
-        spec.remove("suspend");
+/// A field as it is noted for the copy. Of a template's spec, which may be large, that is what changed of it; suspend and
+/// shutdown are the copy's own there.
+fn noted(name: &str, before: &Value, after: Value) -> Option<Value> {
+    match (name, before, &after) {
+        (STORED_SPEC, Value::Object(before), Value::Object(after)) => {
+            let changed = names(before, after).filter(|name| !["suspend", "shutdown"].contains(name));
+            let changed = changed.filter(|name| !is_same(field(before, name), field(after, name), Care::Exact));
+            let changed: Map<_, _> = changed.map(|name| (name.to_owned(), field(after, name).clone())).collect();
+            (!changed.is_empty()).then_some(Value::Object(changed))
+        }
+        _ => Some(after),
     }
-    value
 }
 
 /// Makes a status that Argo reset look like a running workflow's. Argo 4 leaves the phase to its controller, which the

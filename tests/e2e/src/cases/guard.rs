@@ -1,5 +1,6 @@
 //! What Argo's own command line does to originals: each command succeeds, its wish is noted, and nothing of it runs in the
-//! control cluster. The syncer is down meanwhile, so that what the commands leave can be looked at.
+//! control cluster. The syncer is down meanwhile, so that what the commands leave can be looked at; when it is back, the
+//! copies get it.
 
 use anyhow::{Context, Result, ensure};
 use kube::ResourceExt;
@@ -10,7 +11,10 @@ use super::{Case, case};
 use crate::world::{Program, World, labelled, wait_for};
 
 pub(super) fn cases() -> Vec<Case> {
-    vec![case!("what argo does to a workflow is noted on it, and none of it happens here", noted)]
+    vec![case!(
+        "what argo does to a workflow while the syncer is down is noted on it, and happens when it is back",
+        noted
+    )]
 }
 
 const NAMESPACE: &str = "default";
@@ -32,7 +36,21 @@ async fn noted(world: World) -> Result<()> {
     }
     .await;
     world.up(Program::Syncer).await?;
-    what_is
+    what_is?;
+    for (name, phase, done) in
+        [(&resumed, "Succeeded", "1"), (&set, "Succeeded", "2"), (&stopped, "Failed", "1"), (&failed, "Failed", "1")]
+    {
+        wait_for(&format!("{name} to go on in its cluster"), || async {
+            let original = world.originals(NAMESPACE).get(name).await?;
+            let shown =
+                (original.data["status"]["phase"].as_str(), original.annotations().get("argosy.dev/intents-done"));
+            let is_so = shown == (Some(phase), Some(&done.to_owned()));
+            Ok(if is_so { Ok(()) } else { Err(format!("it shows {shown:?}")) })
+        })
+        .await?;
+        unharmed(&world, name).await?;
+    }
+    Ok(())
 }
 
 async fn resume(world: &World, name: &str) -> Result<()> {

@@ -1,11 +1,13 @@
 //! What Argosy must do, case by case, on a testbed with two workload clusters.
 
 mod bad_input;
+mod dependencies;
 mod guard;
 mod life;
 mod load;
 mod outage;
 mod placement;
+mod profile;
 mod steady;
 
 use anyhow::Result;
@@ -28,7 +30,10 @@ pub(crate) use case;
 
 /// Cases that leave Argosy alone and may run beside each other.
 pub fn peaceful() -> Vec<Case> {
-    [bad_input::cases(), life::cases(), placement::cases(), steady::cases()].into_iter().flatten().collect()
+    [bad_input::cases(), dependencies::cases(), life::cases(), placement::cases(), profile::cases(), steady::cases()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// Cases that take Argosy's programs or clusters out of use: one at a time.

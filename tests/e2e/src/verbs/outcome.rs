@@ -45,8 +45,7 @@ fn unlike(message: &str, name: &str) -> String {
 /// The values that a gate was given.
 fn values(node: &Value) -> String {
     let parameters = node["outputs"]["parameters"].as_array().into_iter().flatten();
-    let values = parameters.filter_map(|parameter| {
-        Some(format!(" {}={}", parameter["name"].as_str()?, parameter["value"].as_str()?))
-    });
+    let values = parameters
+        .filter_map(|parameter| Some(format!(" {}={}", parameter["name"].as_str()?, parameter["value"].as_str()?)));
     values.collect()
 }

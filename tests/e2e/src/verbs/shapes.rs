@@ -21,7 +21,8 @@ fn pod(name: &str, duration: &str, exit_code: &str) -> Value {
 }
 
 fn steps(name: &str, calls: &[(&str, &str)]) -> Value {
-    let calls: Vec<Value> = calls.iter().map(|(name, template)| json!([{"name": name, "template": template}])).collect();
+    let calls: Vec<Value> =
+        calls.iter().map(|(name, template)| json!([{"name": name, "template": template}])).collect();
     json!({"name": name, "steps": calls})
 }
 
@@ -69,7 +70,8 @@ pub fn asks() -> Value {
 pub fn failing() -> Value {
     let mut second = pod("second", "100ms", "{{workflow.parameters.code}}");
     second["inputs"] = json!({});
-    let templates = json!([steps("main", &[("first", "first"), ("second", "second")]), pod("first", "100ms", "0"), second]);
+    let templates =
+        json!([steps("main", &[("first", "first"), ("second", "second")]), pod("first", "100ms", "0"), second]);
     workflow(
         "failing",
         json!({

@@ -133,10 +133,17 @@ fn lines(left: &[&str], more: &[&str]) -> Vec<String> {
 #[case::retry_of_a_template(
     with(finished(), set("/status/storedWorkflowTemplateSpec", json!({"suspend": true, "shutdown": "Stop", "entrypoint": "e"}))),
     with(retry(finished(), 3), set("/status/storedWorkflowTemplateSpec", json!({"suspend": true, "entrypoint": "e"}))),
+    &RUNS, vec![retried(Some("Running"))]
+)]
+#[case::retry_of_a_template_with_another_parameter(
+    with(finished(), set("/status/storedWorkflowTemplateSpec", json!({"suspend": true, "shutdown": "Stop", "entrypoint": "e"}))),
+    with(retry(finished(), 3), set("/status/storedWorkflowTemplateSpec", json!({
+        "suspend": true, "entrypoint": "e", "arguments": {"parameters": [{"name": "a", "value": "1"}]},
+    }))),
     &RUNS,
     vec![{
         let mut retried = retried(Some("Running"));
-        retried["status"]["storedWorkflowTemplateSpec"] = json!({"entrypoint": "e"});
+        retried["status"]["storedWorkflowTemplateSpec"] = json!({"arguments": {"parameters": [{"name": "a", "value": "1"}]}});
         retried
     }]
 )]

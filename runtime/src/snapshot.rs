@@ -21,7 +21,7 @@ struct Seen<V, D> {
 /// Objects of one kind by key (`namespace/name`, or the name alone), as last seen. A change replaces the map, so that
 /// readers never wait. `D` is derived anew with each change.
 #[derive(Debug)]
-pub(super) struct Snapshot<V, D = ()> {
+pub struct Snapshot<V, D = ()> {
     seen: ArcSwap<Seen<V, D>>,
     derive: fn(&HashMap<String, Arc<V>>) -> D,
     /// Set with the first complete list.
@@ -36,57 +36,46 @@ impl<V> Default for Snapshot<V> {
 
 impl<V, D> Snapshot<V, D> {
     /// Of nothing yet.
-    pub(super) fn deriving(derive: fn(&HashMap<String, Arc<V>>) -> D) -> Self {
+    pub fn deriving(derive: fn(&HashMap<String, Arc<V>>) -> D) -> Self {
         let items = HashMap::new();
         let derived = Arc::new(derive(&items));
         Self { seen: ArcSwap::from_pointee(Seen { items, derived }), derive, synced: SetOnce::new() }
     }
 
-    pub(super) fn get(&self, key: &str) -> Option<Arc<V>> {
+    /// One object.
+    pub fn get(&self, key: &str) -> Option<Arc<V>> {
         self.seen.load().items.get(key).cloned()
     }
 
-    pub(super) fn all(&self) -> Vec<(String, Arc<V>)> {
+    /// All of them, by key.
+    pub fn all(&self) -> Vec<(String, Arc<V>)> {
         self.seen.load().items.iter().map(|(key, value)| (key.clone(), Arc::clone(value))).collect()
     }
 
-    pub(super) fn derived(&self) -> Arc<D> {
+    /// What is derived from them.
+    pub fn derived(&self) -> Arc<D> {
         Arc::clone(&self.seen.load().derived)
     }
 
-    pub(super) fn is_synced(&self) -> bool {
+    /// Whether they have been listed.
+    pub fn is_synced(&self) -> bool {
         self.synced.initialized()
     }
 
-    pub(super) async fn synced(&self) {
+    /// Waits until then.
+    pub async fn synced(&self) {
         self.synced.wait().await;
     }
 
-    /// There are none, and that is known.
-    pub(super) fn clear(&self, changed: impl Fn()) {
-        self.store(HashMap::new());
-        changed();
-        self.set_synced();
-    }
-
-    /// Only after what follows from the first list was worked out: who waits for it may go on.
-    fn set_synced(&self) {
-        // Set already, but for the first list.
-        let _ = self.synced.set(());
-    }
-
     /// Applies a watch's events for ever; calls `changed` after each that changed something.
-    pub(super) async fn follow<K: ResourceExt>(
-        &self,
-        mut events: Events<K>,
-        view: impl Fn(&K) -> V,
-        changed: impl Fn(),
-    ) {
+    pub async fn follow<K: ResourceExt>(&self, mut events: Events<K>, view: impl Fn(&K) -> V, changed: impl Fn()) {
         let mut listed = HashMap::new();
         while let Some(event) = events.next().await {
             if self.apply(event, &mut listed, &view) {
                 changed();
-                self.set_synced();
+                // Only after what follows from the first list was worked out: who waits for it may go on. Set already,
+                // but for that one.
+                let _ = self.synced.set(());
             }
         }
     }

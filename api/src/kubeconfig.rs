@@ -1,7 +1,10 @@
 //! The kubeconfig of a WorkloadCluster as `kubectl argosy join` writes it and the syncer renews it: one cluster, one
 //! user, one token, all of it inline.
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 /// The account that the control cluster's syncer signs in as.
@@ -51,6 +54,13 @@ pub fn compose(name: &str, endpoint: &Endpoint, token: &str) -> Value {
 pub fn token(kubeconfig: &Value) -> Option<&str> {
     let user = current_user(kubeconfig)?;
     named(&kubeconfig["users"], user)?.pointer("/user/token")?.as_str()
+}
+
+/// What a token says of itself, if it is one that says such things. It is not verified here: the cluster that it is for
+/// does that, and we only go by it in what we ask of that cluster.
+pub fn claims<T: DeserializeOwned>(token: &str) -> Option<T> {
+    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    serde_json::from_slice(&payload).ok()
 }
 
 /// The same kubeconfig with another token; `None` if it signs in with none.

@@ -88,6 +88,11 @@ pub const NAMESPACES: &str = "argosy.dev/namespaces";
 /// Annotation on a WorkloadCluster: why the syncer cordoned it. It goes with the cordon.
 pub const CORDONED: &str = "argosy.dev/cordoned";
 
+/// Name of the Lease of a cluster, in Argosy's namespace of the control cluster: its holder serves the cluster.
+pub fn lease(cluster: &str) -> String {
+    format!("argosy-cluster-{cluster}")
+}
+
 /// Kubernetes' own label that names what manages an object.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 

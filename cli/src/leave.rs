@@ -5,8 +5,10 @@ use argosy_api::workflow::{SpecView, Workflow};
 use argosy_api::{WorkloadCluster, names};
 use argosy_runtime::client::within;
 use clap::Args;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
+use kube::core::PartialObjectMeta;
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
@@ -15,7 +17,8 @@ use crate::connect::ControlArgs;
 use crate::join::{account, register};
 use crate::member::MemberArgs;
 use crate::ownership::is_ours;
-use crate::workflows::{Routed, routed};
+use crate::sharing::Account;
+use crate::workflows::routed;
 
 /// How many workflows are named.
 const NAMED: usize = 5;
@@ -23,9 +26,9 @@ const NAMED: usize = 5;
 /// Let no more workflows run in a cluster, and undo what `join` made for it
 ///
 /// Refuses while workflows routed to the cluster are not completed. In the control cluster the WorkloadCluster goes, and
-/// the Secret that `join` made. In the workload cluster, if the command line says where it is, the account and its rights
-/// go, and finished copies are released from the finalizer that keeps them for their status; its namespace and the
-/// copies themselves stay. May be run again.
+/// with it the Secret that `join` made and the syncer's Lease. In the workload cluster, if the command line says where it
+/// is, the account and its rights go, unless another WorkloadCluster signs in with it, and finished copies are released
+/// from the finalizer that keeps them for their status; its namespace and the copies themselves stay. May be run again.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct LeaveArgs {
@@ -56,7 +59,10 @@ Examples:
 /// Runs the verb.
 pub async fn run(args: LeaveArgs, control: &ControlArgs) -> Result<()> {
     let name = args.name.as_str();
-    let member = if args.member.is_given() { Some(args.member.connect(control).await?.1) } else { None };
+    let member = match args.member.is_given() {
+        true => Some(args.member.client(args.member.kubeconfig(control)?).await?),
+        false => None,
+    };
     let control = control.client().await?;
     let cluster = register::find(&control, name).await?;
     if cluster.is_none() && member.is_none() {
@@ -65,24 +71,21 @@ pub async fn run(args: LeaveArgs, control: &ControlArgs) -> Result<()> {
     refuse_follower(&control, &args.namespace, name, cluster.as_ref()).await?;
     // Who the other side is has to be clear before anything goes.
     let member = match member {
-        Some(client) => Some(Member::meet(client, &control, name, cluster.as_ref()).await?),
+        Some(client) => Some(Member::meet(client, &control, &args, cluster.as_ref()).await?),
         None => None,
     };
-    let running = routed(&control, Some(name)).await?;
-    if !args.force
-        && let Some(refusal) = refusal(name, &running)
-    {
-        bail!(refusal);
+    if !args.force {
+        refuse_while_live(&control, member.as_ref(), name).await?;
     }
     if let Some(cluster) = &cluster {
         delete_cluster(&control, name, cluster).await?;
     }
     delete_secret(&control, &args.namespace, name, cluster.as_ref()).await?;
+    delete_lease(&control, &args.namespace, name).await?;
     match member {
         Some(member) => {
-            let control_id = args.control_id.as_deref().unwrap_or(&member.control_uid);
-            member.release_copies(name, control_id).await?;
-            member.delete_account(name, &args.member.member_namespace).await?;
+            member.release_copies(name).await?;
+            member.delete_account(&args.member.member_namespace).await?;
         }
         None => eprintln!("the account in the workload cluster stays: leave again with --member-context to delete it"),
     }
@@ -109,20 +112,42 @@ async fn refuse_follower(
     Ok(())
 }
 
-/// Why the cluster cannot leave yet.
-fn refusal(cluster: &str, running: &[Routed]) -> Option<String> {
-    let names: Vec<&str> = running.iter().take(NAMED).map(|workflow| workflow.name.as_str()).collect();
-    let more = if running.len() > NAMED { ", …" } else { "" };
-    let count = match running.len() {
-        0 => return None,
-        1 => "1 workflow that is not completed is".to_owned(),
-        count => format!("{count} workflows that are not completed are"),
-    };
-    Some(format!(
-        "{count} routed to {cluster}: {}{more}; wait for them (`kubectl patch workloadcluster {cluster} --type merge -p \
-         '{{\"spec\":{{\"cordoned\":true}}}}'` keeps new ones away), delete them, or leave with --force",
-        names.join(", ")
-    ))
+/// Fails while something of the cluster's is on its way: nobody would see to it afterwards.
+async fn refuse_while_live(control: &Client, member: Option<&Member>, name: &str) -> Result<()> {
+    let routed: Vec<String> = routed(control, Some(name)).await?.into_iter().map(|workflow| workflow.name).collect();
+    let (one, many) = (
+        format!("workflow routed to {name} is not completed"),
+        format!("workflows routed to {name} are not completed"),
+    );
+    if let Some(listed) = listed(&routed, &one, &many) {
+        bail!(
+            "{listed}; wait for them (`kubectl patch workloadcluster {name} --type merge -p \
+             '{{\"spec\":{{\"cordoned\":true}}}}'` keeps new ones away), delete them, or leave with --force"
+        );
+    }
+    // Those have no original that is not completed.
+    let Some(member) = member else { return Ok(()) };
+    let copies = member.copies(name).await?.into_iter().filter(|copy| !is_done(copy));
+    let copies: Vec<String> =
+        copies.map(|copy| format!("{}/{}", copy.namespace().unwrap_or_default(), copy.name_any())).collect();
+    let (one, many) = ("copy runs there without an original", "copies run there without their originals");
+    match listed(&copies, one, many) {
+        None => Ok(()),
+        Some(listed) => {
+            bail!("{listed}; leave again when the syncer has deleted what is left there, or leave with --force")
+        }
+    }
+}
+
+/// How many there are, and the first of them by name.
+fn listed(names: &[String], one: &str, many: &str) -> Option<String> {
+    let first = names.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let more = if names.len() > NAMED { ", …" } else { "" };
+    match names.len() {
+        0 => None,
+        1 => Some(format!("1 {one}: {first}")),
+        count => Some(format!("{count} {many}: {first}{more}")),
+    }
 }
 
 async fn delete_cluster(control: &Client, name: &str, cluster: &WorkloadCluster) -> Result<()> {
@@ -150,44 +175,68 @@ async fn delete_secret(control: &Client, namespace: &str, name: &str, cluster: O
     Ok(())
 }
 
+/// Nobody serves the cluster any more; who did lets go by itself.
+async fn delete_lease(control: &Client, namespace: &str, name: &str) -> Result<()> {
+    let api: Api<Lease> = Api::namespaced(control.clone(), namespace);
+    let lease = names::lease(name);
+    match within(api.delete(&lease, &DeleteParams::default())).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.status() == Some(404) => Ok(()),
+        Err(error) => Err(told(&format!("delete Lease {namespace}/{lease}"), &error)),
+    }
+}
+
 /// The workload cluster, as its administrator.
 struct Member {
     client: Client,
     control_uid: String,
-    /// Other WorkloadClusters that lead there too.
+    /// The control cluster's identity on its copies.
+    control_id: String,
+    /// Other WorkloadClusters that sign in with the account there.
     others: Vec<String>,
 }
 
+/// A copy's metadata.
+type Copy = PartialObjectMeta<Workflow<SpecView, ()>>;
+
 impl Member {
-    async fn meet(client: Client, control: &Client, name: &str, cluster: Option<&WorkloadCluster>) -> Result<Self> {
+    async fn meet(client: Client, control: &Client, args: &LeaveArgs, left: Option<&WorkloadCluster>) -> Result<Self> {
+        let name = &args.name;
         let uid = cluster_uid(&client, "the workload cluster").await?;
-        if let Some(known) = cluster.and_then(pinned).filter(|known| *known != uid) {
+        let pinned = left.and_then(|cluster| cluster.status.as_ref()?.cluster_uid.as_ref());
+        if let Some(known) = pinned.filter(|known| **known != uid) {
             bail!(
                 "the workload cluster given is not {name}, but another one (kube-system UID {uid}, {name} has {known})"
             );
         }
         let control_uid = cluster_uid(control, "the control cluster").await?;
-        let clusters = register::list(control, &ListParams::default()).await?;
-        let leads_there = |other: &&WorkloadCluster| other.name_any() != name && pinned(other) == Some(uid.as_str());
-        let others = clusters.iter().filter(leads_there).map(ResourceExt::name_any).collect();
-        Ok(Self { client, control_uid, others })
+        let account = Account { member: &client, namespace: &args.member.member_namespace };
+        let others = account.others(control, &args.namespace, name).await?;
+        Ok(Self {
+            others: others.iter().map(ResourceExt::name_any).collect(),
+            control_id: args.control_id.clone().unwrap_or_else(|| control_uid.clone()),
+            control_uid,
+            client,
+        })
+    }
+
+    /// Our copies of a cluster's workflows.
+    async fn copies(&self, cluster: &str) -> Result<Vec<Copy>> {
+        let all: Api<Workflow<SpecView, ()>> = Api::all(self.client.clone());
+        let ours = format!("{}={},{}={cluster}", names::CONTROL, self.control_id, names::CLUSTER);
+        match within(all.list_metadata(&ListParams::default().labels(&ours))).await {
+            Ok(copies) => Ok(copies.items),
+            // No Argo Workflows there, so no copies.
+            Err(error) if error.status() == Some(404) => Ok(Vec::new()),
+            Err(error) => Err(told("list the copies in the workload cluster", &error)),
+        }
     }
 
     /// Takes our finalizer off finished copies: no status of theirs will be asked for.
-    async fn release_copies(&self, cluster: &str, control_id: &str) -> Result<()> {
-        let all: Api<Workflow<SpecView, ()>> = Api::all(self.client.clone());
-        let ours = format!("{}={control_id},{}={cluster}", names::CONTROL, names::CLUSTER);
-        let copies = match within(all.list_metadata(&ListParams::default().labels(&ours))).await {
-            Ok(copies) => copies.items,
-            // No Argo Workflows there, so no copies.
-            Err(error) if error.status() == Some(404) => return Ok(()),
-            Err(error) => return Err(told("list the copies in the workload cluster", &error)),
-        };
+    async fn release_copies(&self, cluster: &str) -> Result<()> {
+        let copies = self.copies(cluster).await?;
         let held = copies.iter().filter(|copy| copy.finalizers().iter().any(|name| name == names::STATUS_RETURN));
-        let is_done = |labels: &std::collections::BTreeMap<String, String>| {
-            labels.get(names::ARGO_COMPLETED).is_some_and(|completed| completed == "true")
-        };
-        let (done, running): (Vec<_>, Vec<_>) = held.partition(|copy| is_done(copy.labels()));
+        let (done, running): (Vec<_>, Vec<_>) = held.partition(|copy| is_done(copy));
         for copy in &done {
             let (namespace, name) = (copy.namespace().unwrap_or_default(), copy.name_any());
             let kept: Vec<&String> = copy.finalizers().iter().filter(|name| *name != names::STATUS_RETURN).collect();
@@ -215,11 +264,10 @@ impl Member {
         Ok(())
     }
 
-    async fn delete_account(&self, name: &str, namespace: &str) -> Result<()> {
-        if let Some(other) = self.others.first() {
-            eprintln!(
-                "the account in the workload cluster stays: WorkloadCluster {other} leads there as well as {name}"
-            );
+    async fn delete_account(&self, namespace: &str) -> Result<()> {
+        if !self.others.is_empty() {
+            let others = self.others.join(", ");
+            eprintln!("the account in the workload cluster stays: WorkloadCluster {others} signs in with it, too");
             return Ok(());
         }
         let objects = account::objects(namespace, &self.control_uid, &account::Grants::NONE)?;
@@ -231,8 +279,8 @@ impl Member {
     }
 }
 
-fn pinned(cluster: &WorkloadCluster) -> Option<&str> {
-    cluster.status.as_ref()?.cluster_uid.as_deref()
+fn is_done(copy: &Copy) -> bool {
+    copy.labels().get(names::ARGO_COMPLETED).is_some_and(|completed| completed == "true")
 }
 
 #[cfg(test)]
@@ -242,14 +290,11 @@ mod tests {
 
     #[rstest]
     #[case(0, None)]
-    #[case(1, Some("1 workflow that is not completed is routed to c: ns/w0; wait"))]
-    #[case(5, Some("5 workflows that are not completed are routed to c: ns/w0, ns/w1, ns/w2, ns/w3, ns/w4; wait"))]
-    #[case(7, Some("7 workflows that are not completed are routed to c: ns/w0, ns/w1, ns/w2, ns/w3, ns/w4, …; wait"))]
-    fn running_workflows_are_counted_and_the_first_named(#[case] count: usize, #[case] expected: Option<&str>) {
-        let running: Vec<Routed> =
-            (0..count).map(|i| Routed { name: format!("ns/w{i}"), cluster: "c".into(), is_running: true }).collect();
-        let refusal = refusal("c", &running);
-        assert_eq!(refusal.is_some(), expected.is_some());
-        assert!(refusal.unwrap_or_default().starts_with(expected.unwrap_or_default()));
+    #[case(1, Some("1 copy runs: ns/w0"))]
+    #[case(5, Some("5 copies run: ns/w0, ns/w1, ns/w2, ns/w3, ns/w4"))]
+    #[case(7, Some("7 copies run: ns/w0, ns/w1, ns/w2, ns/w3, ns/w4, …"))]
+    fn what_is_live_is_counted_and_the_first_named(#[case] count: usize, #[case] expected: Option<&str>) {
+        let names: Vec<String> = (0..count).map(|i| format!("ns/w{i}")).collect();
+        assert_eq!(listed(&names, "copy runs", "copies run").as_deref(), expected);
     }
 }

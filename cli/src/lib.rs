@@ -8,6 +8,7 @@ mod join;
 mod leave;
 mod member;
 mod ownership;
+mod sharing;
 mod suspend;
 mod workflows;
 

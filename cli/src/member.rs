@@ -39,13 +39,15 @@ impl MemberArgs {
         self.member_context.is_some() || self.member_kubeconfig.is_some()
     }
 
-    /// Its kubeconfig and an administrator's client.
-    pub async fn connect(&self, control: &ControlArgs) -> Result<(Kubeconfig, Client)> {
+    /// Its kubeconfig.
+    pub fn kubeconfig(&self, control: &ControlArgs) -> Result<Kubeconfig> {
         let file = self.member_kubeconfig.as_ref().or(control.kubeconfig.as_ref());
-        let kubeconfig = connect::read(file.map(PathBuf::as_path))?;
-        let kubeconfig = kubeconfig.context("there is no kubeconfig: give one with --member-kubeconfig")?;
-        let client = connect::client(kubeconfig.clone(), self.member_context.as_deref()).await;
-        Ok((kubeconfig, client.context("the workload cluster")?))
+        connect::read(file.map(PathBuf::as_path))?.context("there is no kubeconfig: give one with --member-kubeconfig")
+    }
+
+    /// An administrator's client.
+    pub async fn client(&self, kubeconfig: Kubeconfig) -> Result<Client> {
+        connect::client(kubeconfig, self.member_context.as_deref()).await.context("the workload cluster")
     }
 }
 

@@ -78,7 +78,7 @@ impl ClusterTask {
     /// Runs until `shutdown`.
     pub async fn run(mut self, shutdown: CancellationToken) {
         let Shared { control, namespace, identity, .. } = self.shared.clone();
-        let lease = Arc::new(Lease::new(control, &namespace, format!("argosy-cluster-{}", self.name), identity));
+        let lease = Arc::new(Lease::new(control, &namespace, names::lease(&self.name), identity));
         while !shutdown.is_cancelled() {
             tokio::select! {
                 () = lease.acquire() => {}

@@ -6,8 +6,6 @@ use std::time::Duration;
 use argosy_api::workload_cluster::SecretKey;
 use argosy_api::{kubeconfig, names};
 use argosy_runtime::client::{RequestError, within};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use k8s_openapi::jiff::Timestamp;
@@ -28,8 +26,7 @@ const PAUSE: Duration = Duration::from_secs(30);
 /// A machine may sleep while we do: time is looked at this often.
 const LOOK: Duration = Duration::from_secs(600);
 
-/// What a service account's token says of itself. It is not verified here: the WEC does that, and we only go by it in
-/// what we ask of the WEC.
+/// What a service account's token says of itself. One that does not expire says less, and is none of these.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 struct Claims {
     iat: i64,
@@ -38,12 +35,6 @@ struct Claims {
 }
 
 impl Claims {
-    /// `None`: it is no such token, or does not expire.
-    fn of(token: &str) -> Option<Self> {
-        let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
-        serde_json::from_slice(&payload).ok()
-    }
-
     /// Namespace and name of the account.
     fn account(&self) -> Option<(&str, &str)> {
         self.sub.strip_prefix("system:serviceaccount:")?.split_once(':')
@@ -145,7 +136,7 @@ fn is_joined(secret: &Secret) -> bool {
 /// The kubeconfig, and what its token says.
 fn read(secret: &Secret, key: &str) -> Option<(Value, Claims)> {
     let kubeconfig: Value = serde_saphyr::from_slice(&secret.data.as_ref()?.get(key)?.0).ok()?;
-    let claims = Claims::of(kubeconfig::token(&kubeconfig)?)?;
+    let claims = kubeconfig::claims(kubeconfig::token(&kubeconfig)?)?;
     Some((kubeconfig, claims))
 }
 
@@ -175,6 +166,8 @@ fn expired(secret: &Secret, key: &str, now: Timestamp) -> Option<Timestamp> {
 mod tests {
     use super::*;
     use argosy_api::kubeconfig::Endpoint;
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use rstest::rstest;
 
     const SUB: &str = "system:serviceaccount:argosy:argosy-syncer";
@@ -196,7 +189,7 @@ mod tests {
     #[case::opaque("abcdef.0123456789abcdef", None)]
     #[case::empty("", None)]
     fn whose_a_token_is(#[case] token: &str, #[case] expected: Option<(&str, &str)>) {
-        let claims = Claims::of(token);
+        let claims = kubeconfig::claims::<Claims>(token);
         assert_eq!(claims.as_ref().and_then(Claims::account), expected);
     }
 

@@ -2,6 +2,7 @@
 //! same files.
 
 use anyhow::{Context, Result};
+use argosy_api::WorkloadClusterSpec;
 use argosy_api::kubeconfig::{ACCOUNT, token_request};
 use argosy_api::workload_cluster::Copy;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
@@ -65,6 +66,18 @@ impl Grants {
     /// Nothing more.
     pub const NONE: Self =
         Self { create_namespaces: false, copy: Copy { templates: false, config_maps: false, secrets: false } };
+
+    /// These, and what another WorkloadCluster needs of the same account.
+    pub fn and(self, other: &WorkloadClusterSpec) -> Self {
+        Self {
+            create_namespaces: self.create_namespaces || other.create_namespaces,
+            copy: Copy {
+                templates: self.copy.templates || other.copy.templates,
+                config_maps: self.copy.config_maps || other.copy.config_maps,
+                secrets: self.copy.secrets || other.copy.secrets,
+            },
+        }
+    }
 
     fn rules(&self) -> Result<Vec<PolicyRule>> {
         let Self { create_namespaces, copy: Copy { templates, config_maps, secrets } } = self;

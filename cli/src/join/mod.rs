@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use argosy_api::workload_cluster::SECRET_SUFFIX;
-use argosy_api::{kubeconfig, workload_cluster};
+use argosy_api::kubeconfig::{self, Endpoint};
+use argosy_api::workload_cluster::{self, SECRET_SUFFIX};
 use clap::{ArgGroup, Args, ValueEnum};
 use kube::Client;
 use kube::config::Kubeconfig;
@@ -21,6 +21,7 @@ use self::register::{Known, Wish};
 use crate::ask::cluster_uid;
 use crate::connect::ControlArgs;
 use crate::member::{self, MemberArgs, WayArgs};
+use crate::sharing::Account;
 
 /// Let workflows of the control cluster run in another cluster
 ///
@@ -125,28 +126,28 @@ struct Sides {
     control_uid: String,
     member: Client,
     member_uid: String,
-    kubeconfig: Kubeconfig,
 }
 
 /// Runs the verb.
 pub async fn run(args: JoinArgs, control: &ControlArgs) -> Result<()> {
     refuse::name(&args.name)?;
-    let (kubeconfig, member) = args.member.connect(control).await?;
+    let kubeconfig = args.member.kubeconfig(control)?;
+    // What the syncer could not use needs no request.
+    let endpoint = if args.renew { None } else { Some(endpoint(&args, &kubeconfig)?) };
+    let member = args.member.client(kubeconfig).await?;
     let control = control.client().await?;
     let sides = Sides {
         control_uid: cluster_uid(&control, "the control cluster").await?,
         member_uid: cluster_uid(&member, "the workload cluster").await?,
         control,
         member,
-        kubeconfig,
     };
     let known = Known::read(&sides.control, &args.namespace, &args.name).await?;
     refuse::clusters(&args.name, &known, &sides.control_uid, &sides.member_uid)?;
     refuse::strangers(&args.name, &known, args.force)?;
-    if args.renew {
-        renew(&args, &sides, &known).await?
-    } else {
-        join(&args, &sides, &known).await?
+    match endpoint {
+        Some(endpoint) => join(&args, &sides, &known, &endpoint).await?,
+        None => renew(&args, &sides, &known).await?,
     }
     if !args.no_wait {
         wait::until_ready(&sides.control, &args.name, args.timeout).await?;
@@ -155,10 +156,10 @@ pub async fn run(args: JoinArgs, control: &ControlArgs) -> Result<()> {
     crate::print(&format!("workloadcluster.argosy.dev/{} {done}\n", args.name))
 }
 
-async fn join(args: &JoinArgs, sides: &Sides, known: &Known) -> Result<()> {
-    let (name, namespace) = (&args.name, &args.member.member_namespace);
+/// What the syncer will be told of the way to the cluster.
+fn endpoint(args: &JoinArgs, kubeconfig: &Kubeconfig) -> Result<Endpoint> {
     let context = args.member.member_context.as_deref();
-    let endpoint = member::endpoint(&sides.kubeconfig, context, &args.way, |file| std::fs::read(file))?;
+    let endpoint = member::endpoint(kubeconfig, context, &args.way, |file| std::fs::read(file))?;
     if member::is_loopback(&endpoint.server) {
         eprintln!(
             "warning: {} means the machine that asks, so the syncer may not reach the cluster by it; say with --server \
@@ -166,16 +167,24 @@ async fn join(args: &JoinArgs, sides: &Sides, known: &Known) -> Result<()> {
             endpoint.server
         );
     }
+    Ok(endpoint)
+}
+
+async fn join(args: &JoinArgs, sides: &Sides, known: &Known, endpoint: &Endpoint) -> Result<()> {
+    let (name, namespace) = (&args.name, &args.member.member_namespace);
     let before = known.cluster.as_ref().map(|cluster| &cluster.spec);
     let create_namespaces = args.create_namespaces.or(before.map(|spec| spec.create_namespaces));
     // What was not asked for is not granted, and the WorkloadCluster says the same.
     let kinds = args.copy.as_deref().map(consented);
     let copy = kinds.or(before.map(|spec| spec.copy.clone())).unwrap_or(Grants::NONE.copy);
     let grants = Grants { create_namespaces: create_namespaces.unwrap_or_default(), copy: copy.clone() };
+    // Another WorkloadCluster that signs in with the same account keeps the rights it needs.
+    let others = Account { member: &sides.member, namespace }.others(&sides.control, &args.namespace, name).await?;
+    let grants = others.iter().fold(grants, |grants, other| grants.and(&other.spec));
     let account = account::objects(namespace, &sides.control_uid, &grants)?;
     account::apply(&sides.member, namespace, &account, &sides.control_uid, args.force).await?;
     let token = account::token(&sides.member, namespace).await?;
-    let kubeconfig = kubeconfig::compose(name, &endpoint, &token.text);
+    let kubeconfig = kubeconfig::compose(name, endpoint, &token.text);
     trial::sign_in(&kubeconfig, &sides.member_uid).await?;
     report(&token);
 

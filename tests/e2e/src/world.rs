@@ -11,7 +11,7 @@ use kube::core::DynamicObject;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::{Value, json};
 use testbed::layout::Nodes;
-use testbed::{Testbed, argosy, process};
+use testbed::{Cluster, Testbed, argosy, process};
 
 /// How long anything may take on a busy machine; every wait is for a condition.
 pub const PATIENCE: Duration = Duration::from_secs(90);
@@ -61,14 +61,19 @@ impl World {
         Ok(())
     }
 
-    /// Runs kubectl (or argo, with the same flags) against the control cluster; answers what it printed, or as an error
-    /// what it said.
+    /// Runs kubectl (or another program of the testbed's with the same flags) against the control cluster; answers what
+    /// it printed, or as an error what it said.
     pub async fn run(&self, program: &str, args: &[&str], input: &str) -> Result<String> {
+        self.run_in(self.testbed.control(), program, args, input).await
+    }
+
+    /// The same against another cluster.
+    pub async fn run_in(&self, cluster: &Cluster, program: &str, args: &[&str], input: &str) -> Result<String> {
         use tokio::io::AsyncWriteExt;
-        let mut child = tokio::process::Command::new(self.testbed.programs.path(program)?)
+        let mut child = tokio::process::Command::new(self.testbed.layout.bin().join(program))
             .args(args)
             .arg("--kubeconfig")
-            .arg(&self.testbed.control().kubeconfig)
+            .arg(&cluster.kubeconfig)
             .stdin(std::process::Stdio::piped())
             .stdout(std::process::Stdio::piped())
             .stderr(std::process::Stdio::piped())
@@ -226,6 +231,12 @@ where
         ensure!(start.elapsed() < PATIENCE, "waited {} s for {what}: {last}", PATIENCE.as_secs());
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// The placement annotation of an original.
+pub fn stamp(original: &DynamicObject) -> Result<Value> {
+    let stamp = original.annotations().get("argosy.dev/placement").context("it has no stamp")?;
+    Ok(serde_json::from_str(stamp)?)
 }
 
 /// The UID of an object that came from the API server.

@@ -67,7 +67,17 @@ fn stages() -> Vec<Stage> {
             Nodes::Played => 3,
             Nodes::Real => 2,
         });
-        Stage { options: Options { nodes: Some(nodes), wecs, argosy: whole, crds, ..Options::named(name) }, whole }
+        Stage {
+            options: Options {
+                nodes: Some(nodes),
+                wecs,
+                argosy: whole,
+                crds,
+                argo_server: whole,
+                ..Options::named(name)
+            },
+            whole,
+        }
     };
     vec![
         stage("e2e-policies-minimal", Nodes::Played, CrdFlavour::Minimal, false),
@@ -142,8 +152,8 @@ impl Stage {
         });
         let of_verb = |verb: Verb| {
             let runtime = Arc::clone(runtime);
-            let run = move |world| runtime.block_on(verbs::compare(world, &verb));
-            trial(format!("a local and a routed workflow, to {}", verb.name), Box::new(run))
+            let name = format!("a local and a routed workflow, to {}", verb.name);
+            trial(name, Box::new(move |world| runtime.block_on(verbs::compare(world, &verb))))
         };
         let is_played = self.options.nodes == Some(Nodes::Played);
         let compared = if is_played { verbs::verbs() } else { Vec::new() }.into_iter().map(of_verb);

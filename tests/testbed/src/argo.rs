@@ -1,9 +1,11 @@
 //! Argo Workflows in a cluster: CRDs, settings and rights from the manifests of the pinned module, and the real
 //! workflow-controller as a process of this machine that signs in as the service account `argo/argo`, the way those
-//! manifests run it as a pod.
+//! manifests run it as a pod. In the same way argo-server, where it is asked for.
+
+pub mod server;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -206,13 +208,7 @@ async fn apply(client: &Client, object: &Value) -> Result<()> {
 }
 
 async fn start_controller(layout: &Layout, programs: &Programs, cluster: &Cluster, client: &Client) -> Result<()> {
-    let kubeconfig = layout.cluster_dir(&cluster.name).join("workflow-controller.kubeconfig");
-    if !signs_in(&kubeconfig).await {
-        let token = token(client, NAMESPACE, SERVICE_ACCOUNT).await?;
-        // One that runs with a token that is no good any more must not be taken for one that works.
-        process::stop(layout, &cluster.name, CONTROLLER);
-        write_file(&kubeconfig, cluster.kubeconfig_with_token(SERVICE_ACCOUNT, &token)?, 0o600)?;
-    }
+    let kubeconfig = kubeconfig_of(layout, cluster, client, CONTROLLER, SERVICE_ACCOUNT).await?;
     let log = layout.logs().join(&cluster.name).join(format!("{CONTROLLER}.log"));
     let before = std::fs::metadata(&log).map_or(0, |metadata| metadata.len());
     let controller = Daemon::new(layout, &cluster.name, CONTROLLER, programs.path(CONTROLLER)?)
@@ -239,8 +235,26 @@ async fn start_controller(layout: &Layout, programs: &Programs, cluster: &Cluste
     .await
 }
 
-/// Whether a kubeconfig is there that signs in as the controller.
-async fn signs_in(kubeconfig: &Path) -> bool {
+/// A kubeconfig by which a daemon signs in as an account of [`NAMESPACE`].
+async fn kubeconfig_of(
+    layout: &Layout,
+    cluster: &Cluster,
+    client: &Client,
+    daemon: &str,
+    account: &str,
+) -> Result<PathBuf> {
+    let kubeconfig = layout.cluster_dir(&cluster.name).join(format!("{daemon}.kubeconfig"));
+    if !signs_in(&kubeconfig, account).await {
+        let token = token(client, NAMESPACE, account).await?;
+        // One that runs with a token that is no good any more must not be taken for one that works.
+        process::stop(layout, &cluster.name, daemon);
+        write_file(&kubeconfig, cluster.kubeconfig_with_token(account, &token)?, 0o600)?;
+    }
+    Ok(kubeconfig)
+}
+
+/// Whether a kubeconfig is there that signs in as an account.
+async fn signs_in(kubeconfig: &Path, account: &str) -> bool {
     let ask = async {
         let client = client(Kubeconfig::read_from(kubeconfig)?).await?;
         let reviews: Api<SelfSubjectReview> = Api::all(client);
@@ -249,7 +263,7 @@ async fn signs_in(kubeconfig: &Path) -> bool {
         let review = tokio::time::timeout(Duration::from_secs(10), review).await??;
         anyhow::Ok(review.status.and_then(|status| status.user_info).and_then(|user| user.username))
     };
-    let expected = format!("system:serviceaccount:{NAMESPACE}:{SERVICE_ACCOUNT}");
+    let expected = format!("system:serviceaccount:{NAMESPACE}:{account}");
     kubeconfig.exists() && ask.await.is_ok_and(|user| user.as_deref() == Some(expected.as_str()))
 }
 

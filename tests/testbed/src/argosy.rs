@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use argosy_api::WorkloadCluster;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use crate::cluster::token;
 use crate::layout::{Nodes, write_file};
 use crate::process::{self, Daemon, run, wait_until};
-use crate::{Cluster, Testbed, cargo, images};
+use crate::{Cluster, Testbed, cargo, images, programs};
 
 /// The namespace of Argosy in every cluster.
 pub const NAMESPACE: &str = "argosy";
@@ -27,6 +27,8 @@ pub const WEBHOOK: &str = "argosy-webhook";
 pub const SYNCER: &str = "argosy-syncer";
 /// A second replica of the webhook, which only some cases start.
 pub const SECOND_WEBHOOK: &str = "argosy-webhook-2";
+/// The program behind `kubectl argosy`.
+pub const PLUGIN: &str = "kubectl-argosy";
 
 const REGISTRY: &str = "ghcr.io/argosy";
 /// Enough to see each step of a workflow.
@@ -42,13 +44,15 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// The build, Helm or the API server refuses something, or Argosy does not come to work; with what it said.
 pub async fn install(testbed: &mut Testbed) -> Result<()> {
     let step = testbed.progress.step("building Argosy");
-    let built = cargo::build(&testbed.layout, &[(WEBHOOK, WEBHOOK), (SYNCER, SYNCER)]).await?;
+    let built = cargo::build(&testbed.layout, &[(WEBHOOK, WEBHOOK), (SYNCER, SYNCER), ("argosy-cli", PLUGIN)]).await?;
+    let [daemons @ .., plugin] = &built[..] else { bail!("cargo built nothing") };
+    programs::link(PLUGIN, plugin, &testbed.layout.bin())?;
     step.done("");
     let step = testbed.progress.step("installing Argosy");
     let control = testbed.control().client().await?;
     match testbed.state.nodes {
-        Nodes::Real => install_pods(testbed, &built, &step).await?,
-        Nodes::Played => start_processes(testbed, &built).await?,
+        Nodes::Real => install_pods(testbed, daemons, &step).await?,
+        Nodes::Played => start_processes(testbed, daemons).await?,
     }
     for wec in testbed.wecs() {
         step.detail(format!("joining {}", wec.name));

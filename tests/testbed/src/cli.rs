@@ -85,6 +85,9 @@ struct Wanted {
     /// Which of Argo's CRDs to install
     #[arg(long, value_enum, default_value_t)]
     crds: CrdFlavour,
+    /// Run argo-server in the control cluster, too
+    #[arg(long)]
+    argo_server: bool,
 }
 
 /// Runs the command that the process was started with.
@@ -105,7 +108,7 @@ async fn dispatch(command: Command) -> Result<ExitCode> {
             let testbed = Testbed::up(&wanted.options(), progress).await?;
             demo::run(&testbed).await?;
         }
-        Command::Up(wanted) => next_steps(&Testbed::up(&wanted.options(), progress).await?),
+        Command::Up(wanted) => next_steps(&Testbed::up(&wanted.options(), progress).await?)?,
         Command::Down(Name { name }) => {
             if !down(&Layout::of_this_checkout(&name)?, &progress).await? {
                 println!("testbed {name:?} was not up");
@@ -134,6 +137,7 @@ impl Wanted {
             wecs: self.wecs,
             argosy: !self.no_argosy,
             crds: self.crds,
+            argo_server: self.argo_server,
         }
     }
 }
@@ -142,7 +146,7 @@ fn name_option(name: &str) -> String {
     if name == DEFAULT_NAME { String::new() } else { format!(" --name {name}") }
 }
 
-fn next_steps(testbed: &Testbed) {
+fn next_steps(testbed: &Testbed) -> Result<()> {
     let name = name_option(testbed.layout.name());
     let clusters: Vec<_> = testbed.clusters().map(|cluster| cluster.name.as_str()).collect();
     println!("\n{} with {} nodes are up: {}", count(clusters.len()), testbed.state.nodes, clusters.join(", "));
@@ -150,6 +154,10 @@ fn next_steps(testbed: &Testbed) {
     println!("  kubectl get workflows -A");
     println!("  target/release/testbed status{name}                 # what runs, and where its logs are");
     println!("  target/release/testbed down{name}                   # when you are done");
+    if let Some(url) = testbed.argo_server()? {
+        println!("\nargo-server is at {url}; it takes tokens of the control cluster (`kubectl create token`)");
+    }
+    Ok(())
 }
 
 fn count(clusters: usize) -> String {

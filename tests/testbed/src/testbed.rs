@@ -27,12 +27,21 @@ pub struct Options {
     pub argosy: bool,
     /// Which of Argo's CRDs are installed.
     pub crds: CrdFlavour,
+    /// Whether argo-server runs in the control cluster.
+    pub argo_server: bool,
 }
 
 impl Options {
     /// The defaults, under a name.
     pub fn named(name: &str) -> Self {
-        Self { name: name.to_owned(), nodes: None, wecs: None, argosy: true, crds: CrdFlavour::default() }
+        Self {
+            name: name.to_owned(),
+            nodes: None,
+            wecs: None,
+            argosy: true,
+            crds: CrdFlavour::default(),
+            argo_server: false,
+        }
     }
 }
 
@@ -93,6 +102,9 @@ impl Testbed {
             clusters.iter().map(|cluster| argo::install(&layout, &programs, cluster, options.crds, &progress));
         futures::future::try_join_all(installs).await?;
         let mut testbed = Self::assemble(layout, state, programs, progress, clusters)?;
+        if options.argo_server {
+            argo::server::start(&mut testbed).await?;
+        }
         if options.argosy {
             argosy::install(&mut testbed).await?;
         }
@@ -155,6 +167,14 @@ impl Testbed {
         self.clusters()
             .find(|cluster| cluster.name == name)
             .with_context(|| format!("testbed {:?} has no cluster {name:?}, only {}", self.layout.name(), names()))
+    }
+
+    /// Where argo-server is reached, if it was asked for.
+    ///
+    /// # Errors
+    /// The control cluster has no address.
+    pub fn argo_server(&self) -> Result<Option<String>> {
+        argo::server::url(self)
     }
 
     /// As [`down`].

@@ -77,11 +77,11 @@ pub(super) fn parse(value: Option<&RawValue>) -> Option<Value> {
 }
 
 impl Difference<'_, '_> {
-    pub(super) fn old(&self) -> Option<Value> {
+    pub(super) fn before(&self) -> Option<Value> {
         parse(self.old)
     }
 
-    pub(super) fn new(&self) -> Option<Value> {
+    pub(super) fn after(&self) -> Option<Value> {
         parse(self.new)
     }
 

@@ -67,7 +67,7 @@ pub(super) fn read(old: &Fields, new: &Fields, is_retry: bool) -> Option<Nodes> 
         match (is_in_place, is_kept && nodes.stands) {
             (true, false) => nodes.restore.push(node.restore(&["status", NODES])?),
             // On top of the nodes that are given back whole.
-            (false, true) => nodes.restore.push(add(&["status", NODES, node.name], node.new()?)),
+            (false, true) => nodes.restore.push(add(&["status", NODES, node.name], node.after()?)),
             (true, true) | (false, false) => {}
         }
     }
@@ -85,7 +85,7 @@ impl Nodes {
         if before.max(after) > LONGEST {
             return None;
         }
-        let (old, new) = (node.old()?, node.new()?);
+        let (old, new) = (node.before()?, node.after()?);
         let (old, new) = (old.as_object()?, new.as_object()?);
         let is_approvable = !is_retry && is_active_suspend(old);
         let changed = changes(old, new, if is_approvable || is_retry { Care::Exact } else { Care::Loose })?;

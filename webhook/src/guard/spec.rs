@@ -33,7 +33,7 @@ pub(super) fn is_suspended(spec: &Fields) -> bool {
 pub(super) fn read(old: &Fields, new: &Fields, is_retry: bool) -> Option<Spec> {
     let mut spec = Spec::default();
     for change in differences(old, new) {
-        let (before, after) = (change.old()?, change.new()?);
+        let (before, after) = (change.before()?, change.after()?);
         let is_kept = match change.name {
             SUSPEND if after.is_null() || after == Value::Bool(false) => {
                 spec.resumed = true;

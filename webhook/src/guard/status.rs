@@ -58,7 +58,7 @@ fn between(old: &Fields, new: &Fields, is_retry: bool) -> Option<Status> {
     let nodes = nodes::read(old, new, is_retry)?;
     let mut status = Status { nodes, ..Status::default() };
     for change in differences(old, new).filter(|change| ![NODES, PACKED].contains(&change.name)) {
-        let (name, before, after) = (change.name, change.old()?, change.new()?);
+        let (name, before, after) = (change.name, change.before()?, change.after()?);
         let is_changed = !is_same(&before, &after, if name == OUTPUTS { Care::Exact } else { Care::Loose });
         let is_kept = match name {
             OFFLOADED if is_changed => return None,

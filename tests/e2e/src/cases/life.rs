@@ -19,8 +19,6 @@ pub(super) fn cases() -> Vec<Case> {
         case!("the copy is released when it is done, and carries its origin", released),
         case!("a workflow that the rule does not select runs here, stamped", not_selected),
         case!("a namespace is ruled as soon as it says so", at_once),
-        case!("a dry run routes and leaves nothing", dry_run),
-        case!("argo resubmit is decided anew", resubmit),
     ]
 }
 
@@ -145,32 +143,4 @@ async fn at_once(world: World) -> Result<()> {
     let original = world.phase("at-once", &name, "Succeeded").await?;
     ensure!(original.labels()[CLUSTER1] == "cluster2", "it was not routed by the rule");
     Ok(())
-}
-
-async fn dry_run(world: World) -> Result<()> {
-    let workflow = labelled(sleeping("dry-run", 1), json!({CLUSTER1: "cluster1"}));
-    let args = ["create", "-n", "default", "--dry-run=server", "-o", "json", "-f", "-"];
-    let said: serde_json::Value = serde_json::from_str(&world.run("kubectl", &args, &workflow.to_string()).await?)?;
-    ensure!(said["spec"]["suspend"] == true, "it would not be suspended: {said}");
-    let listed = world.originals("default").list_metadata(&Default::default()).await?;
-    ensure!(listed.items.iter().all(|w| !w.name_any().starts_with("dry-run-")), "it was created");
-    Ok(())
-}
-
-async fn resubmit(world: World) -> Result<()> {
-    world.namespace("resubmit", json!({"argosy.dev/clusters": "name=cluster1"})).await?;
-    let first = world.create("resubmit", &sleeping("resubmit", 1)).await?;
-    world.phase("resubmit", &first, "Succeeded").await?;
-    // The rule changes; what the first one inherited from it is not the user's choice.
-    let namespaces: kube::Api<k8s_openapi::api::core::v1::Namespace> = kube::Api::all(world.control.clone());
-    let changed = Patch::Merge(json!({"metadata": {"annotations": {"argosy.dev/clusters": "name=cluster2"}}}));
-    namespaces.patch("resubmit", &PatchParams::default(), &changed).await?;
-    let second = wait_for("the second to be placed by the new rule", || async {
-        let said = world.run("argo", &["resubmit", "-n", "resubmit", "-o", "name", &first], "").await?;
-        let name = said.rsplit('/').next().unwrap_or(&said).to_owned();
-        let cluster = world.originals("resubmit").get(&name).await?.labels()[CLUSTER1].clone();
-        Ok(if cluster == "cluster2" { Ok(name) } else { Err(cluster) })
-    })
-    .await?;
-    world.phase("resubmit", &second, "Succeeded").await.map(drop)
 }

@@ -1,13 +1,16 @@
 //! What Argosy must do, case by case, on a testbed with two workload clusters.
 
 mod bad_input;
+mod creators;
 mod dependencies;
 mod guard;
+mod join;
 mod life;
 mod load;
 mod outage;
 mod placement;
 mod profile;
+mod ruled;
 mod steady;
 
 use anyhow::Result;
@@ -30,10 +33,20 @@ pub(crate) use case;
 
 /// Cases that leave Argosy alone and may run beside each other.
 pub fn peaceful() -> Vec<Case> {
-    [bad_input::cases(), dependencies::cases(), life::cases(), placement::cases(), profile::cases(), steady::cases()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        // Those that wait for the clock first, so that the others run beside them.
+        creators::cases(),
+        bad_input::cases(),
+        dependencies::cases(),
+        join::cases(),
+        life::cases(),
+        placement::cases(),
+        profile::cases(),
+        steady::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// Cases that take Argosy's programs or clusters out of use: one at a time.

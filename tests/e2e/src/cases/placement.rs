@@ -1,6 +1,6 @@
 //! Where workflows go: policies, those of KubeStellar too, and what becomes of workflows that no cluster can take.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use argosy_api::PlacementPolicy;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -9,7 +9,7 @@ use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use super::{Case, case};
-use crate::world::{World, labelled, sleeping, wait_for, workflows};
+use crate::world::{World, labelled, sleeping, stamp, wait_for, workflows};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
@@ -20,13 +20,7 @@ pub(super) fn cases() -> Vec<Case> {
     ]
 }
 
-/// The placement annotation of an original.
-fn stamp(original: &DynamicObject) -> Result<Value> {
-    let stamp = original.annotations().get("argosy.dev/placement").context("it has no stamp")?;
-    Ok(serde_json::from_str(stamp)?)
-}
-
-async fn annotate(world: &World, namespace: &str, annotations: Value) -> Result<()> {
+pub(super) async fn annotate(world: &World, namespace: &str, annotations: Value) -> Result<()> {
     let namespaces: Api<Namespace> = Api::all(world.control.clone());
     let patch = Patch::Merge(json!({"metadata": {"annotations": annotations}}));
     namespaces.patch(namespace, &PatchParams::default(), &patch).await?;

@@ -148,21 +148,26 @@ impl Programs {
     /// Makes the programs reachable under their names in one folder.
     fn link(&self, bin: &Path) -> Result<()> {
         fs::create_dir_all(bin).with_context(|| format!("creating {}", bin.display()))?;
-        for (name, path) in &self.paths {
-            let link = bin.join(name);
-            if fs::read_link(&link).is_ok_and(|target| target == *path) {
-                continue;
-            }
-            let temporary = bin.join(format!(".{name}.{}", std::process::id()));
-            let place = || -> std::io::Result<()> {
-                let _ = fs::remove_file(&temporary);
-                std::os::unix::fs::symlink(path, &temporary)?;
-                fs::rename(&temporary, &link)
-            };
-            place().with_context(|| format!("linking {} to {}", link.display(), path.display()))?;
-        }
-        Ok(())
+        self.paths.iter().try_for_each(|(name, path)| link(name, path, bin))
     }
+}
+
+/// Makes a program reachable under a name in a folder.
+///
+/// # Errors
+/// The folder cannot be written.
+pub(crate) fn link(name: &str, path: &Path, bin: &Path) -> Result<()> {
+    let link = bin.join(name);
+    if fs::read_link(&link).is_ok_and(|target| target == *path) {
+        return Ok(());
+    }
+    let temporary = bin.join(format!(".{name}.{}", std::process::id()));
+    let place = || -> std::io::Result<()> {
+        let _ = fs::remove_file(&temporary);
+        std::os::unix::fs::symlink(path, &temporary)?;
+        fs::rename(&temporary, &link)
+    };
+    place().with_context(|| format!("linking {} to {}", link.display(), path.display()))
 }
 
 /// The folder for what is built once and used by every testbed of this user: `$ARGOSY_CACHE`, `$XDG_CACHE_HOME/argosy`,

@@ -252,6 +252,7 @@ mod tests {
             "workflows [] get,list,watch,create,patch,delete",
             "namespaces [] get",
             "nodes,pods [] get,list,watch",
+            "pods [] delete",
             "serviceaccounts,persistentvolumeclaims [] get",
             "priorityclasses,storageclasses [] get",
             "workflowtemplates,clusterworkflowtemplates [] get",

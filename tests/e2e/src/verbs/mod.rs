@@ -7,6 +7,8 @@ pub mod table;
 
 use anyhow::{Result, ensure};
 use futures::future::BoxFuture;
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::Api;
 use serde_json::json;
 
 use crate::world::World;
@@ -39,6 +41,9 @@ const ROUTED: &str = "verbs-routed";
 /// The two differ, or something else than the command failed.
 pub async fn compare(world: World, verb: &Verb) -> Result<()> {
     world.namespace(LOCAL, json!({})).await?;
+    // Argo fails a workflow whose pods' account is not there yet.
+    let accounts: Api<ServiceAccount> = Api::namespaced(world.control.clone(), LOCAL);
+    world.presence(&accounts, "default", true).await?;
     world.namespace(ROUTED, json!({"argosy.dev/clusters": "env=testbed"})).await?;
     let local = (verb.run)(world.clone(), LOCAL.to_owned());
     let routed = (verb.run)(world.clone(), ROUTED.to_owned());

@@ -1,12 +1,13 @@
 //! Which cluster, by kubectl's rules: --kubeconfig, else the files of KUBECONFIG, else ~/.kube/config; --context, else
 //! the current one.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use argosy_runtime::client::configure;
 use clap::Args;
-use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
 /// What these options are about, in the help.
@@ -67,12 +68,12 @@ pub async fn client(kubeconfig: Kubeconfig, context: Option<&str>) -> Result<Cli
     build(config)
 }
 
-/// kube's error tells its sources already.
-fn no_good(error: KubeconfigError) -> anyhow::Error {
+/// kube's errors tell their sources already.
+fn no_good(error: impl Display) -> anyhow::Error {
     anyhow!("{error}")
 }
 
 fn build(mut config: Config) -> Result<Client> {
     configure(&mut config);
-    Ok(Client::try_from(config)?)
+    Client::try_from(config).map_err(no_good)
 }

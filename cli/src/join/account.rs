@@ -254,7 +254,8 @@ mod tests {
             "nodes,pods [] get,list,watch",
             "pods [] delete",
             "serviceaccounts,persistentvolumeclaims [] get",
-            "priorityclasses,storageclasses [] get",
+            "priorityclasses [] get",
+            "storageclasses [] get",
             "workflowtemplates,clusterworkflowtemplates [] get",
         ];
         expected.extend(more);

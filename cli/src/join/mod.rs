@@ -133,7 +133,11 @@ pub async fn run(args: JoinArgs, control: &ControlArgs) -> Result<()> {
     refuse::name(&args.name)?;
     let kubeconfig = args.member.kubeconfig(control)?;
     // What the syncer could not use needs no request.
-    let endpoint = if args.renew { None } else { Some(endpoint(&args, &kubeconfig)?) };
+    let context = args.member.member_context.as_deref();
+    let endpoint = match args.renew {
+        true => None,
+        false => Some(member::endpoint(&kubeconfig, context, &args.way, |file| std::fs::read(file))?),
+    };
     let member = args.member.client(kubeconfig).await?;
     let control = control.client().await?;
     let sides = Sides {
@@ -156,10 +160,8 @@ pub async fn run(args: JoinArgs, control: &ControlArgs) -> Result<()> {
     crate::print(&format!("workloadcluster.argosy.dev/{} {done}\n", args.name))
 }
 
-/// What the syncer will be told of the way to the cluster.
-fn endpoint(args: &JoinArgs, kubeconfig: &Kubeconfig) -> Result<Endpoint> {
-    let context = args.member.member_context.as_deref();
-    let endpoint = member::endpoint(kubeconfig, context, &args.way, |file| std::fs::read(file))?;
+async fn join(args: &JoinArgs, sides: &Sides, known: &Known, endpoint: &Endpoint) -> Result<()> {
+    let (name, namespace) = (&args.name, &args.member.member_namespace);
     if member::is_loopback(&endpoint.server) {
         eprintln!(
             "warning: {} means the machine that asks, so the syncer may not reach the cluster by it; say with --server \
@@ -167,11 +169,6 @@ fn endpoint(args: &JoinArgs, kubeconfig: &Kubeconfig) -> Result<Endpoint> {
             endpoint.server
         );
     }
-    Ok(endpoint)
-}
-
-async fn join(args: &JoinArgs, sides: &Sides, known: &Known, endpoint: &Endpoint) -> Result<()> {
-    let (name, namespace) = (&args.name, &args.member.member_namespace);
     let before = known.cluster.as_ref().map(|cluster| &cluster.spec);
     let create_namespaces = args.create_namespaces.or(before.map(|spec| spec.create_namespaces));
     // What was not asked for is not granted, and the WorkloadCluster says the same.

@@ -199,6 +199,7 @@ async fn clear(world: &World, namespace: &str) -> Result<()> {
 
 async fn cordoned(world: World) -> Result<()> {
     clear(&world, "load").await?;
+    figures(&world).await?;
     world.namespace("cordon", json!({"argosy.dev/clusters": "env=testbed"})).await?;
     create_all(&world, "cordon", &[100; 15]).await?;
     let clusters: Api<WorkloadCluster> = Api::all(world.control.clone());

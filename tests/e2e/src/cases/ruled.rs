@@ -110,10 +110,12 @@ impl Ruled {
     /// Applies objects to the namespace, in the control cluster or in the workload cluster of this number as well.
     pub(super) async fn apply(&self, objects: &[Value], wec: Option<usize>) -> Result<()> {
         let namespace = json!([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}}]);
-        let args = ["apply", "--server-side", "-n", &self.namespace, "-f", "-"];
+        // kubectl's own validation takes a schema of megabytes from an API server with the full CRDs.
+        let apply = ["apply", "--server-side", "--validate=false", "-f", "-"];
+        let args = [&apply[..], &["-n", &self.namespace]].concat();
         let list = |items: Value| json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string();
         if let Some(wec) = wec.and_then(|wec| self.world.testbed.wecs().get(wec)) {
-            self.world.run_in(wec, "kubectl", &["apply", "--server-side", "-f", "-"], &list(namespace)).await?;
+            self.world.run_in(wec, "kubectl", &apply, &list(namespace)).await?;
             self.world.run_in(wec, "kubectl", &args, &list(json!(objects))).await?;
         }
         self.world.run("kubectl", &args, &list(json!(objects))).await.map(drop)

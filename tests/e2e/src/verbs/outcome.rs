@@ -36,9 +36,10 @@ fn phase(of: &Value, name: &str) -> String {
     }
 }
 
-/// A message without what differs from run to run: names of workflows and of pods.
+/// A message without what differs from run to run: names of workflows and of pods, which begin as this workflow's name.
 fn unlike(message: &str, name: &str) -> String {
-    let words = message.split(' ').map(|word| if word.contains(name) { "…" } else { word });
+    let prefix = name.rsplit_once('-').map_or(name, |(prefix, _)| &name[..=prefix.len()]);
+    let words = message.split(' ').map(|word| if word.contains(prefix) { "…" } else { word });
     words.collect::<Vec<_>>().join(" ")
 }
 

@@ -43,6 +43,8 @@ pub async fn start(testbed: &mut Testbed) -> Result<()> {
             format!("--namespace={NAMESPACE}"),
             format!("--port={port}"),
         ])
+        // Where the API server is that it takes its clients' tokens to, it finds as kubectl does.
+        .env("KUBECONFIG", kubeconfig.display().to_string())
         .in_netns(cluster.netns.as_deref())
         .start()?;
     let host = host(testbed)?;

@@ -43,7 +43,7 @@ pub(super) async fn refused(world: World) -> Result<()> {
             kubeconfig["clusters"][0]["cluster"] =
                 json!({"server": server, "certificate-authority": "/nowhere/ca.crt"});
         }),
-        ("provider", "auth-provider", |kubeconfig| {
+        ("provider", "auth plugin is not supported", |kubeconfig| {
             kubeconfig["users"][0]["user"] = json!({"auth-provider": {"name": "azure", "config": {}}});
         }),
     ];

@@ -109,8 +109,14 @@ async fn rights(world: &World) -> Result<()> {
         "workflows.argoproj.io [] [] [get list watch create patch delete]",
         "namespaces [] [] [get create]",
         "nodes [] [] [get list watch]",
-        "pods [] [] [get list watch]",
+        "pods [] [] [get list watch delete]",
         "serviceaccounts [] [default] [get]",
+        "serviceaccounts [] [] [get]",
+        "persistentvolumeclaims [] [] [get]",
+        "priorityclasses.scheduling.k8s.io [] [] [get]",
+        "storageclasses.storage.k8s.io [] [] [get]",
+        "workflowtemplates.argoproj.io [] [] [get]",
+        "clusterworkflowtemplates.argoproj.io [] [] [get]",
     ];
     let own = ["serviceaccounts/token [] [argosy-syncer] [create]"];
     for (namespace, own) in [("default", &[][..]), ("argosy-paris", &own)] {

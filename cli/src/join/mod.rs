@@ -14,7 +14,6 @@ use argosy_api::kubeconfig::{self, Endpoint};
 use argosy_api::workload_cluster::{self, SECRET_SUFFIX};
 use clap::{ArgGroup, Args, ValueEnum};
 use kube::Client;
-use kube::config::Kubeconfig;
 
 use self::account::{Grants, Token};
 use self::register::{Known, Wish};

@@ -54,8 +54,9 @@ pub(super) async fn refused(world: World) -> Result<()> {
         refusal(run(&world, &args), expected).await.with_context(|| format!("kubeconfig {name}"))?;
     }
     let account = account.join(" ");
-    let by_hand = "WorkloadCluster cluster1 is there already, and `kubectl argosy join` did not make it";
-    for (name, expected) in [("local", "that means the control cluster itself"), ("cluster1", by_hand)] {
+    let by_hand = &world.testbed.wecs()[MEMBER].name;
+    let stays = format!("WorkloadCluster {by_hand} is there already, and `kubectl argosy join` did not make it");
+    for (name, expected) in [("local", "that means the control cluster itself"), (by_hand, &stays)] {
         refusal(argosy(&world, "join", name, &account), expected).await?;
     }
     refusal(argosy(&world, "join", "refused", "--renew"), "there is no WorkloadCluster refused").await?;

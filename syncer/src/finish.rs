@@ -144,6 +144,7 @@ impl Work {
         let written = written.map_err(|source| match source.status() {
             // Validation says this of an object; a test in a patch that fails is a 422, too.
             Some(422) if source.message().contains(" is invalid: ") => StepError::Refused { why: source.message() },
+            Some(400 | 403 | 413) => StepError::Refused { why: source.message() },
             Some(404 | 409 | 422) => StepError::Outdated,
             _ => StepError::WriteCopy { source },
         })?;

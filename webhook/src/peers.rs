@@ -11,7 +11,7 @@ use std::time::Duration;
 use argosy_certs::Kin;
 use argosy_runtime::client::{self, RequestError};
 use argosy_runtime::events;
-use axum::http::{self, HeaderMap, StatusCode, Uri, header};
+use axum::http::{self, HeaderMap, Uri, header};
 use futures::StreamExt;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::watcher::{self, Event};
@@ -83,18 +83,17 @@ impl Peers {
         }
     }
 
-    /// What a peer said; nothing, if it was this very replica.
-    ///
-    /// # Errors
-    /// Who said it is no peer (401), or what was said makes no sense (400).
-    pub(crate) fn hear(&self, headers: &HeaderMap, body: &[u8]) -> Result<Vec<Told>, StatusCode> {
+    /// Whether a peer is speaking.
+    pub(crate) fn is_peer(&self, headers: &HeaderMap) -> bool {
         let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let token = shown.and_then(|value| value.strip_prefix("Bearer ")).ok_or(StatusCode::UNAUTHORIZED)?;
-        if !self.kin.borrow().as_ref().is_some_and(|kin| kin.knows(token)) {
-            return Err(StatusCode::UNAUTHORIZED);
-        }
-        let Word { from, decisions } = serde_json::from_slice(body).map_err(|_| StatusCode::BAD_REQUEST)?;
-        Ok(if from == self.me { Vec::new() } else { decisions })
+        let token = shown.and_then(|value| value.strip_prefix("Bearer "));
+        token.is_some_and(|token| self.kin.borrow().as_ref().is_some_and(|kin| kin.knows(token)))
+    }
+
+    /// What a peer said; nothing, if it was this very replica. `None`: it makes no sense.
+    pub(crate) fn hear(&self, body: &[u8]) -> Option<Vec<Told>> {
+        let Word { from, decisions } = serde_json::from_slice(body).ok()?;
+        Some(if from == self.me { Vec::new() } else { decisions })
     }
 
     /// Keeps in touch with all of them, for ever.
@@ -239,13 +238,11 @@ mod tests {
         let told = Told { namespace: "team".into(), stamp: "{}".into() };
         let word = |from| serde_json::to_vec(&Word { from, decisions: vec![told.clone()] }).unwrap();
         let other = word(me.me.wrapping_add(1));
-        assert_eq!(me.hear(&headers("secret"), &other), Ok(vec![told.clone()]));
-        assert_eq!(me.hear(&headers("secret"), &word(me.me)), Ok(Vec::new()));
-        assert_eq!(me.hear(&headers("guess"), &other), Err(StatusCode::UNAUTHORIZED));
-        assert_eq!(me.hear(&HeaderMap::new(), &other), Err(StatusCode::UNAUTHORIZED));
-        assert_eq!(me.hear(&headers("secret"), b"[]"), Err(StatusCode::BAD_REQUEST));
-        let nobody = Peers::new(watch::channel(None).1);
-        assert_eq!(nobody.hear(&headers(""), &other), Err(StatusCode::UNAUTHORIZED));
+        assert_eq!(me.hear(&other), Some(vec![told.clone()]));
+        assert_eq!((me.hear(&word(me.me)), me.hear(b"[]")), (Some(Vec::new()), None));
+        assert!(me.is_peer(&headers("secret")));
+        assert!(!me.is_peer(&headers("guess")) && !me.is_peer(&HeaderMap::new()));
+        assert!(!Peers::new(watch::channel(None).1).is_peer(&headers("")));
     }
 
     #[test]

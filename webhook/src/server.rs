@@ -168,15 +168,16 @@ pub fn router(server: Arc<Server>) -> Router {
 }
 
 /// What another replica has decided counts from now on.
-async fn placed(State(server): State<Arc<Server>>, headers: HeaderMap, body: Bytes) -> StatusCode {
-    match server.peers.hear(&headers, &body) {
-        Ok(decisions) => {
-            let now = Timestamp::now();
-            decisions.iter().for_each(|told| server.known.reserve(&told.namespace, &told.stamp, now));
-            StatusCode::NO_CONTENT
-        }
-        Err(status) => status,
+async fn placed(State(server): State<Arc<Server>>, headers: HeaderMap, body: Body) -> StatusCode {
+    // Before anything is read that may be long, or slow to come.
+    if !server.peers.is_peer(&headers) {
+        return StatusCode::UNAUTHORIZED;
     }
+    let Ok(body) = receive(body).await else { return StatusCode::BAD_REQUEST };
+    let Some(decisions) = server.peers.hear(&body) else { return StatusCode::BAD_REQUEST };
+    let now = Timestamp::now();
+    decisions.iter().for_each(|told| server.known.reserve(&told.namespace, &told.stamp, now));
+    StatusCode::NO_CONTENT
 }
 
 /// Every request gets a review, whatever it was.

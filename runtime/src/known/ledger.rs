@@ -47,8 +47,10 @@ struct State {
     recent: HashMap<String, BTreeSet<(u64, String)>>,
     /// How many active workflows a rule has in each cluster.
     by_rule: HashMap<RuleKey, HashMap<String, u32>>,
-    /// The latest resourceVersion of an event.
+    /// Up to which resourceVersion all workflows have been seen.
     seen: u64,
+    /// The same of the list that is under way, which counts when it has ended: lists come by name, not by version.
+    listing: u64,
 }
 
 #[derive(Debug)]
@@ -100,14 +102,19 @@ impl Ledger {
             Event::Init => state.listed.clear(),
             Event::InitApply(object) => {
                 state.listed.extend(object.uid());
+                state.listing = state.listing.max(version(&object));
                 state.put(&object, now);
             }
             Event::InitDone => {
+                state.seen = state.seen.max(std::mem::take(&mut state.listing));
                 let listed = std::mem::take(&mut state.listed);
                 let gone: Vec<String> = state.active.keys().filter(|uid| !listed.contains(*uid)).cloned().collect();
                 gone.iter().for_each(|uid| state.remove(uid));
             }
-            Event::Apply(object) => state.put(&object, now),
+            Event::Apply(object) => {
+                state.seen = state.seen.max(version(&object));
+                state.put(&object, now);
+            }
             Event::Delete(object) => {
                 state.seen = state.seen.max(version(&object));
                 object.uid().iter().for_each(|uid| state.remove(uid));
@@ -122,6 +129,8 @@ impl Ledger {
             return;
         }
         let mut state = self.state();
+        // Also where nobody asks this replica to decide.
+        state.forget(now);
         let hash = state.hash.hash_one((namespace, stamp));
         // A peer's word may come later than what it is about.
         if state.early.remove(&hash).is_some() {
@@ -141,7 +150,7 @@ impl Ledger {
     /// What counts beside the figures of these clusters, for a workflow of this namespace and rule.
     pub fn placed(&self, namespace: &str, rule: &RuleSource, clusters: &[Arc<Cluster>], now: i64) -> Placed {
         let mut state = self.state();
-        state.decided.retain(|decided| now - decided.at <= UNSEEN);
+        state.forget(now);
         let key = (namespace.to_owned(), rule.clone());
         let mut placed =
             Placed { pending: HashMap::new(), by_rule: state.by_rule.get(&key).cloned().unwrap_or_default() };
@@ -184,7 +193,6 @@ impl State {
     fn put(&mut self, object: &impl ResourceExt, now: i64) {
         let Some(uid) = object.uid() else { return };
         let version = version(object);
-        self.seen = self.seen.max(version);
         let cluster = object.labels().get(names::CLUSTER).map(String::as_str).unwrap_or_default();
         let is_running =
             object.labels().get(names::ARGO_PHASE).is_some_and(|phase| !matches!(phase.as_str(), "" | "Pending"));
@@ -214,10 +222,16 @@ impl State {
             self.decided.swap_remove(index);
             return;
         }
-        if self.early.len() >= REMEMBERED {
-            self.early.retain(|_, at| now - *at <= UNSEEN);
+        // After a restart all are new, and of none of them will a decision be heard.
+        if self.early.len() < REMEMBERED {
+            self.early.insert(self.hash.hash_one((namespace, stamp)), now);
         }
-        self.early.insert(self.hash.hash_one((namespace, stamp)), now);
+    }
+
+    /// Lets go of what came to nothing, and of what is heard of no more.
+    fn forget(&mut self, now: i64) {
+        self.decided.retain(|decided| now - decided.at <= UNSEEN);
+        self.early.retain(|_, at| now - *at <= UNSEEN);
     }
 
     fn remove(&mut self, uid: &str) {

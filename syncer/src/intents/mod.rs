@@ -57,9 +57,16 @@ impl Work {
     ) -> Result<(), StepError> {
         let api: Api<DynamicObject> = Api::namespaced_with(self.wec.clone(), &key.namespace, &workflow::api_resource());
         let live = within(api.get_opt(&key.name)).await.map_err(|source| StepError::ReadCopy { source })?;
-        let Some(live) = live.filter(|live| live.uid().as_ref() == Some(&copy.uid)) else {
+        let is_it =
+            |live: &DynamicObject| live.uid().as_ref() == Some(&copy.uid) && live.metadata.deletion_timestamp.is_none();
+        let Some(live) = live.filter(is_it) else {
             return Err(StepError::Outdated);
         };
+        // The answer to a write may be lost, and the watch late.
+        let known = live.annotations().get(names::INTENTS_DONE).and_then(|done| done.parse::<u64>().ok());
+        if known.is_some_and(|done| done >= intent.id) {
+            return Err(StepError::Outdated);
+        }
         let copy = Copy { resource_version: live.resource_version().unwrap_or_default(), ..copy.clone() };
         let whole = serde_json::to_value(&live).unwrap_or_default();
         let (operations, mut trouble) = operations(&whole, intent);

@@ -2,6 +2,8 @@
 //!
 //! An intent is its author's word, and what it may change is what Argo's own commands change; the rest of it is left out.
 
+use std::collections::BTreeSet;
+
 use argosy_api::packed::{pack, unpack};
 use argosy_api::{Intent, Retry, Wish, names};
 use json_patch::PatchOperation;
@@ -94,7 +96,8 @@ fn set_nodes(
 fn retry(copy: &Value, wish: &Retry) -> Vec<PatchOperation> {
     let (metadata, spec, status) = (&copy["metadata"], &copy["spec"], &copy["status"]);
     let mut operations = Vec::new();
-    for id in wish.removed.iter().filter(|id| !status["nodes"][*id].is_null()) {
+    // Each once, whatever the intent says: a patch that fails would be tried for ever.
+    for id in wish.removed.iter().collect::<BTreeSet<_>>().into_iter().filter(|id| !status["nodes"][*id].is_null()) {
         operations.push(remove(&["status", "nodes", id]));
     }
     for (id, changes) in &wish.reset {
@@ -209,7 +212,7 @@ mod tests {
     fn a_retry_begins_again_what_the_command_has_chosen() {
         let node = |phase: &str| json!({"type": "Steps", "phase": phase, "finishedAt": "t", "message": "child failed"});
         let wish = json!({
-            "id": 1, "kind": "retry", "removed": ["pod", "unknown"],
+            "id": 1, "kind": "retry", "removed": ["pod", "unknown", "pod"],
             "reset": {"root": {"phase": "Running", "finishedAt": null, "message": null}, "stranger": {"phase": "Running"}},
             "status": {"phase": "Running", "finishedAt": null, "message": null, "startedAt": "u", "storedTemplates": {}},
             "spec": {"arguments": {"parameters": []}, "serviceAccountName": "admin"},

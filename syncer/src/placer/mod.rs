@@ -83,6 +83,9 @@ impl Placer {
             while let Some(Some(event)) = futures::FutureExt::now_or_never(events.next()) {
                 waiting.apply(event);
             }
+            if !waiting.is_synced() {
+                continue;
+            }
             changes.mark_unchanged();
             place_all(self, &mut waiting).await;
         }

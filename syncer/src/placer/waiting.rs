@@ -65,6 +65,7 @@ pub(super) struct Item {
 pub(super) struct Waiting {
     items: HashMap<Key, Item>,
     listed: HashSet<Key>,
+    synced: bool,
     /// When each was last told what it waits for.
     told: HashMap<Key, Instant>,
 }
@@ -119,6 +120,7 @@ impl Waiting {
                 self.put(object);
             }
             Event::InitDone => {
+                self.synced = true;
                 let listed = std::mem::take(&mut self.listed);
                 self.items.retain(|key, _| listed.contains(key));
             }
@@ -136,6 +138,11 @@ impl Waiting {
         } else {
             self.items.insert(key, Item::new(object));
         }
+    }
+
+    /// Whether all of them are known: before that, nobody's turn is.
+    pub(super) fn is_synced(&self) -> bool {
+        self.synced
     }
 
     /// It waits no longer.

@@ -52,8 +52,13 @@ impl Work {
             copies.extend(self.copies_of(kind).await?);
         }
         let used = if copies.is_empty() { HashSet::new() } else { self.used().await? };
+        // What the WEC says is no consent: nothing leaves a namespace that has no workflow here.
+        let routed: HashSet<String> = self.originals.keys().into_iter().map(|key| key.namespace).collect();
         for (dependency, metadata) in copies {
             let is_used = used.contains(&dependency);
+            if is_used && !dependency.namespace.is_empty() && !routed.contains(&dependency.namespace) {
+                continue;
+            }
             if is_used {
                 // Its namespace is one of the workflow's that uses it; what has none is the same in all.
                 self.look_at(&dependency.namespace, &dependency.reference, true).await.map(drop).or_else(outdated)?;

@@ -164,7 +164,13 @@ async fn delete_secret(control: &Client, namespace: &str, name: &str, cluster: O
     let secret = register::secret_of(name, cluster);
     let title = format!("Secret {namespace}/{secret}");
     let there = ask(&format!("read {title}"), api.get_opt(&secret)).await?;
+    let users = register::list(control, &ListParams::default()).await?;
+    let others = users.iter().filter(|user| user.name_any() != name && user.spec.kubeconfig_secret.name == secret);
+    let others: Vec<String> = others.map(ResourceExt::name_any).collect();
     match there {
+        Some(_) if !others.is_empty() => {
+            eprintln!("{title} stays: WorkloadCluster {} uses it, too", others.join(", "));
+        }
         Some(there) if is_ours(Some(there.labels()), name) => {
             ask(&format!("delete {title}"), api.delete(&secret, &DeleteParams::default())).await?;
             eprintln!("deleted {title}");

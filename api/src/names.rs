@@ -105,6 +105,12 @@ pub const ARGO_PHASE: &str = "workflows.argoproj.io/phase";
 /// Argo's label that says a Workflow is done (`true`).
 pub const ARGO_COMPLETED: &str = "workflows.argoproj.io/completed";
 
+/// Argo's label on a pod: the name of its Workflow.
+pub const ARGO_WORKFLOW: &str = "workflows.argoproj.io/workflow";
+
+/// Argo's annotation on a pod: the ID of its node.
+pub const ARGO_NODE_ID: &str = "workflows.argoproj.io/node-id";
+
 /// Argo's label with the state of archiving.
 pub const ARGO_ARCHIVING: &str = "workflows.argoproj.io/workflow-archiving-status";
 

@@ -6,6 +6,7 @@ pub mod client;
 pub mod events;
 pub mod foreign;
 pub mod known;
+pub mod patch;
 pub mod shutdown;
 pub mod snapshot;
 pub mod telemetry;

@@ -7,6 +7,7 @@ use argosy_api::{Delivery, Placement, names, workflow};
 use argosy_placement::{JsonPath, own_cluster, read_stamp};
 use argosy_runtime::client::{DEADLINE, RequestError, within};
 use argosy_runtime::known::Asked;
+use argosy_runtime::patch::add;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DynamicObject, ObjectMeta, PostParams};
@@ -17,9 +18,7 @@ use crate::copy::{WholeWorkflow, copy_of};
 use crate::desk::{Key, Original};
 use crate::end;
 use crate::intents::carry_out_before_delivery;
-use crate::originals::ending;
 use crate::plan::to_text;
-use crate::status::add;
 use crate::work::{StepError, Work};
 
 impl Work {
@@ -48,8 +47,7 @@ impl Work {
         if let (1, Some(deadline), Some(created)) = (delivery.attempt, deadline, created)
             && let Some(message) = end::overdue(deadline, created, Timestamp::now())
         {
-            let ending = ending("Failed", message, original.started(), Timestamp::now());
-            return self.write_original(key, original, ending).await;
+            return self.end(key, original, "Failed", message).await;
         }
         if let Some(why) = not_routed(&whole) {
             return self.wait(key, original, format!("not delivered to {}: {why}", self.here.cluster)).await;

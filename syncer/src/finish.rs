@@ -3,16 +3,14 @@
 use argosy_api::workflow::SyncView;
 use argosy_api::{Delivery, names};
 use argosy_runtime::client::within;
+use argosy_runtime::patch::{add, remove};
 use json_patch::{Patch as JsonPatch, PatchOperation, TestOperation};
-use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use crate::desk::{Copy, Key, Original};
 use crate::end;
-use crate::originals::ending;
-use crate::status::{add, remove};
 use crate::work::{StepError, Work};
 
 impl Work {
@@ -39,8 +37,7 @@ impl Work {
             return Err(StepError::Outdated);
         }
         tracing::info!(workflow = %key, shutdown, "stopped before it was delivered");
-        let ending = ending("Failed", &end::stopped(shutdown), original.started(), Timestamp::now());
-        self.write_original(key, original, ending).await
+        self.end(key, original, "Failed", &end::stopped(shutdown)).await
     }
 
     /// Takes our finalizer off the copy.

@@ -4,6 +4,7 @@
 use argosy_api::names;
 use argosy_api::workflow::SyncView;
 use argosy_runtime::client::{RequestError, within};
+use argosy_runtime::patch::add;
 use json_patch::{Patch as JsonPatch, PatchOperation};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
@@ -11,7 +12,6 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use crate::desk::{Key, Original};
-use crate::status::add;
 use crate::work::{StepError, Work};
 
 impl Work {
@@ -40,15 +40,10 @@ impl Work {
 
     /// Tells the user what a workflow that was not delivered yet is waiting for, in `status.message`.
     pub(crate) async fn say(&self, key: &Key, original: &Original, message: &str) -> Result<(), StepError> {
-        let Some(status) = &original.status else {
-            let status = json!({"phase": "Pending", "message": message});
-            return self.write_original(key, original, vec![add(&["status"], status)]).await;
-        };
-        if status.shows("message", &json!(message)) {
+        if original.status.as_ref().is_some_and(|status| status.shows("message", &json!(message))) {
             return Ok(());
         }
-        let operations = vec![add(&["status", "phase"], json!("Pending")), add(&["status", "message"], json!(message))];
-        self.write_original(key, original, operations).await
+        self.write_original(key, original, pending(original.status.is_some(), message)).await
     }
 
     /// Says something about a workflow that was delivered, beside the state that it was last known to have.
@@ -63,7 +58,18 @@ impl Work {
     /// Ends an original with an error.
     pub(crate) async fn fail(&self, key: &Key, original: &Original, message: &str) -> Result<(), StepError> {
         tracing::warn!(workflow = %key, message, "workflow ends with an error");
-        self.write_original(key, original, ending("Error", message, original.started(), Timestamp::now())).await
+        self.end(key, original, "Error", message).await
+    }
+
+    /// Ends an original in this phase.
+    pub(crate) async fn end(
+        &self,
+        key: &Key,
+        original: &Original,
+        phase: &str,
+        message: &str,
+    ) -> Result<(), StepError> {
+        self.write_original(key, original, ending(phase, message, original.started(), Timestamp::now())).await
     }
 
     /// Reads an original from the API server itself, whatever the watch says.
@@ -88,6 +94,14 @@ pub(crate) async fn patched(
     let api: Api<SyncView> = Api::namespaced(control.clone(), &key.namespace);
     let patch: Patch<()> = Patch::Json(JsonPatch(patch));
     within(api.patch(&key.name, &PatchParams::default(), &patch)).await
+}
+
+/// Says what a workflow that does not run yet is waiting for.
+pub(crate) fn pending(has_status: bool, message: &str) -> Vec<PatchOperation> {
+    if !has_status {
+        return vec![add(&["status"], json!({"phase": "Pending", "message": message}))];
+    }
+    vec![add(&["status", "phase"], json!("Pending")), add(&["status", "message"], json!(message))]
 }
 
 /// What is there of an original's status, as far as its end depends on it.

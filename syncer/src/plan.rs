@@ -1,11 +1,12 @@
 //! What comes next for a workflow: decided from what is known of the original and its copy, and nothing else.
 
 use argosy_api::{Delivery, Intent, Wish, names};
+use argosy_runtime::patch::add;
 use json_patch::PatchOperation;
 use serde_json::Value;
 
 use crate::desk::{Copy, Original};
-use crate::status::{Returned, StatusError, add};
+use crate::status::{Returned, StatusError};
 
 /// The cluster whose workflows are decided about.
 #[derive(Clone, Debug, PartialEq, Eq)]

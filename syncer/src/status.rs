@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use json_patch::jsonptr::PointerBuf;
-use json_patch::{AddOperation, PatchOperation, RemoveOperation};
+use argosy_runtime::patch::{add, remove};
+use json_patch::PatchOperation;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use thiserror::Error;
@@ -121,16 +121,6 @@ fn changes(
     let mut gone: Vec<&String> = old.keys().filter(|name| !new.contains_key(*name)).collect();
     gone.sort();
     operations.extend(gone.into_iter().map(|name| remove(&[at, &[name.as_str()]].concat())));
-}
-
-/// JSON Patch `add`, which also replaces.
-pub fn add(path: &[&str], value: Value) -> PatchOperation {
-    PatchOperation::Add(AddOperation { path: PointerBuf::from_tokens(path.iter().copied()), value })
-}
-
-/// JSON Patch `remove`.
-pub fn remove(path: &[&str]) -> PatchOperation {
-    PatchOperation::Remove(RemoveOperation { path: PointerBuf::from_tokens(path.iter().copied()) })
 }
 
 /// The hash of a value without its nulls; `None` of null itself.

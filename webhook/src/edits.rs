@@ -1,9 +1,9 @@
-//! JSON Patch operations, and changes to the maps of an object's metadata as such.
+//! Changes to the maps of an object's metadata, as operations of a JSON Patch.
 
 use std::collections::BTreeMap;
 
-use json_patch::jsonptr::PointerBuf;
-use json_patch::{AddOperation, PatchOperation, RemoveOperation, ReplaceOperation};
+use argosy_runtime::patch::{add, remove, replace};
+use json_patch::PatchOperation;
 use serde_json::Value;
 
 /// Changes to a map of strings: `None` removes.
@@ -54,17 +54,4 @@ impl Edits {
             operations.push(add(&["metadata", map], Value::Object(added)));
         }
     }
-}
-
-/// Adds what is not there, or replaces it.
-pub(crate) fn add(path: &[&str], value: Value) -> PatchOperation {
-    PatchOperation::Add(AddOperation { path: PointerBuf::from_tokens(path.iter().copied()), value })
-}
-
-pub(crate) fn replace(path: &[&str], value: Value) -> PatchOperation {
-    PatchOperation::Replace(ReplaceOperation { path: PointerBuf::from_tokens(path.iter().copied()), value })
-}
-
-pub(crate) fn remove(path: &[&str]) -> PatchOperation {
-    PatchOperation::Remove(RemoveOperation { path: PointerBuf::from_tokens(path.iter().copied()) })
 }

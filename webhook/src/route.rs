@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use argosy_api::{Placement, RuleSource, names};
 use argosy_placement::{Decision, Why, encode, placement};
+use argosy_runtime::patch::{add, remove, replace};
 use jiff::Timestamp;
 use json_patch::Patch;
 use kube::api::ObjectMeta;
 use serde_json::Value;
 
-use crate::edits::{Edits, add, remove, replace};
+use crate::edits::Edits;
 use crate::metrics::Outcome;
 use crate::view::{self, Label, Suspend, View, annotation, is_completed, label};
 

@@ -35,23 +35,7 @@ fn resumed() -> Value {
 }
 
 fn review(old: &Value, new: &Value) -> Value {
-    json!({
-        "apiVersion": "admission.k8s.io/v1",
-        "kind": "AdmissionReview",
-        "request": {
-            "uid": "7f0b2c3d",
-            "kind": {"group": "argoproj.io", "version": "v1alpha1", "kind": "Workflow"},
-            "resource": {"group": "argoproj.io", "version": "v1alpha1", "resource": "workflows"},
-            "name": "wf",
-            "namespace": "team",
-            "operation": "UPDATE",
-            "userInfo": {"username": "ann", "groups": ["system:authenticated"]},
-            "object": new,
-            "oldObject": old,
-            "dryRun": true,
-            "options": {"kind": "UpdateOptions", "apiVersion": "meta.k8s.io/v1"},
-        },
-    })
+    served::review("UPDATE", "team", new, old)
 }
 
 #[tokio::test]

@@ -14,23 +14,7 @@ use serde_json::{Value, json};
 use served::{patch, send, webhook};
 
 fn review(namespace: &str, object: &Value) -> Value {
-    json!({
-        "apiVersion": "admission.k8s.io/v1",
-        "kind": "AdmissionReview",
-        "request": {
-            "uid": "7f0b2c3d",
-            "kind": {"group": "argoproj.io", "version": "v1alpha1", "kind": "Workflow"},
-            "resource": {"group": "argoproj.io", "version": "v1alpha1", "resource": "workflows"},
-            "requestKind": {"group": "argoproj.io", "version": "v1alpha1", "kind": "Workflow"},
-            "namespace": namespace,
-            "operation": "CREATE",
-            "userInfo": {"username": "ann", "groups": ["system:authenticated"]},
-            "object": object,
-            "oldObject": null,
-            "dryRun": true,
-            "options": {"kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1"},
-        },
-    })
+    served::review("CREATE", namespace, object, &Value::Null)
 }
 
 /// The answer in a form that fits a line: `add PATH VALUE; …`, or `CODE REASON MESSAGE`. Stamps are printed as

@@ -17,11 +17,6 @@ use self::operations::{done, operations};
 use crate::desk::{Copy, Key, Original};
 use crate::work::{StepError, Work};
 
-/// Annotation of a pod of Argo's: the ID of its node.
-const NODE_ID: &str = "workflows.argoproj.io/node-id";
-/// Label of a pod of Argo's: the name of its workflow.
-const WORKFLOW: &str = "workflows.argoproj.io/workflow";
-
 /// The intents on an original; what cannot be read is nobody's wish.
 pub fn read(text: &str) -> Intents {
     let mut intents: Intents = serde_json::from_str(text).unwrap_or_default();
@@ -102,10 +97,10 @@ impl Work {
     async fn delete_pods(&self, key: &Key, retry: &Retry) -> Result<(), StepError> {
         let again: HashSet<&str> = retry.removed.iter().chain(retry.reset.keys()).map(String::as_str).collect();
         let api: Api<Pod> = Api::namespaced(self.wec.clone(), &key.namespace);
-        let of_it = ListParams::default().labels(&format!("{WORKFLOW}={}", key.name));
+        let of_it = ListParams::default().labels(&format!("{}={}", names::ARGO_WORKFLOW, key.name));
         let pods = within(api.list_metadata(&of_it)).await.map_err(|source| StepError::ReadCopy { source })?;
         let is_of = |pod: &&PartialObjectMeta<Pod>| {
-            pod.annotations().get(NODE_ID).is_some_and(|node| again.contains(node.as_str()))
+            pod.annotations().get(names::ARGO_NODE_ID).is_some_and(|node| again.contains(node.as_str()))
         };
         for pod in pods.items.iter().filter(is_of) {
             self.check_lease()?;

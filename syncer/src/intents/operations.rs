@@ -6,10 +6,9 @@ use std::collections::BTreeSet;
 
 use argosy_api::packed::{pack, unpack};
 use argosy_api::{Intent, Retry, Wish, names};
+use argosy_runtime::patch::{add, remove};
 use json_patch::PatchOperation;
 use serde_json::{Map, Value, json};
-
-use crate::status::{add, remove};
 
 /// Fields of an active Suspend node that `argo resume`, `stop --node-field-selector` and `node set` write.
 const OF_A_NODE: [&str; 5] = ["phase", "message", "finishedAt", "outputs", "inputs"];

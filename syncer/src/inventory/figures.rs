@@ -1,11 +1,11 @@
 //! What is written to a WorkloadCluster's status, and how.
 
 use argosy_api::Capacity;
+use argosy_runtime::patch::add;
 use kube::api::Patch;
 use serde_json::{Map, Value, json};
 
 use super::census;
-use crate::status::add;
 
 /// The status fields that are the inventory's; all others are health's.
 #[derive(Debug)]

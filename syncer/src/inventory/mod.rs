@@ -122,14 +122,16 @@ impl Inventory {
                 continue;
             }
             let active = self.work.active();
-            let now = {
+            let (now, figures) = {
                 let ledger = self.ledger();
-                (ledger.version(), active, self.awaited(&ledger))
+                let awaited = self.awaited(&ledger);
+                // Up to where workflows have been seen moves with every write to any of them, and alone is no news.
+                let now = (ledger.version(), active, awaited.pending.clone());
+                if !is_due && seen.as_ref() == Some(&now) {
+                    continue;
+                }
+                (now, self.figures(&ledger, &awaited, active))
             };
-            if !is_due && seen.as_ref() == Some(&now) {
-                continue;
-            }
-            let figures = self.figures(active);
             if is_due || written.as_ref().is_none_or(|written| figures.is_news_after(written)) {
                 match self.write(&figures).await {
                     Ok(()) => written = Some(figures),
@@ -151,14 +153,11 @@ impl Inventory {
         self.work.shared.known.awaited(cluster, has_pods, Timestamp::now())
     }
 
-    fn figures(&self, active_workflows: Option<u32>) -> Figures {
+    fn figures(&self, ledger: &Ledger, awaited: &Awaited, active_workflows: Option<u32>) -> Figures {
         let is_denied = matches!(&*self.access.borrow(), Access::Denied(_));
-        let ledger = self.ledger();
         let capacity = match is_denied {
             true => Count::Impossible,
-            false if ledger.is_synced() => {
-                Count::Done(census::capacity(&ledger, &self.awaited(&ledger), Timestamp::now()))
-            }
+            false if ledger.is_synced() => Count::Done(census::capacity(ledger, awaited, Timestamp::now())),
             false => Count::UnderWay,
         };
         Figures { capacity, active_workflows }

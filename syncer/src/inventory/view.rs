@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use argosy_api::names;
 use argosy_placement::Resources;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -16,9 +17,6 @@ type Quantities = BTreeMap<String, Quantity>;
 
 /// Taints of this prefix are conditions that pass: while a node has one it takes no pods.
 const CONDITION_TAINTS: &str = "node.kubernetes.io/";
-
-/// Label of a pod of Argo's: the name of its workflow.
-const WORKFLOW: &str = "workflows.argoproj.io/workflow";
 
 /// An object that is reduced to what is counted.
 pub trait Reduce {
@@ -130,7 +128,7 @@ impl Reduce for PodView {
     type Kept = Pod;
 
     fn reduce(self) -> (String, Pod) {
-        let workflow = self.metadata.labels.as_ref().and_then(|labels| labels.get(WORKFLOW));
+        let workflow = self.metadata.labels.as_ref().and_then(|labels| labels.get(names::ARGO_WORKFLOW));
         let pod = Pod {
             finished: matches!(self.status.phase.as_deref(), Some("Succeeded" | "Failed")),
             asks: self.spec.asks(),

@@ -4,6 +4,7 @@ use argosy_api::{WorkloadCluster, names};
 use argosy_placement::{Decision, Holds, Waiter, Why, encode, placement};
 use argosy_runtime::client::within;
 use argosy_runtime::known::Asked;
+use argosy_runtime::patch::{add, remove};
 use json_patch::PatchOperation;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
@@ -13,8 +14,7 @@ use serde_json::json;
 use super::Placer;
 use super::waiting::{Item, Waiting};
 use crate::desk::Key;
-use crate::originals::{Started, ending, patched};
-use crate::status::{add, remove};
+use crate::originals::{Started, ending, patched, pending};
 
 /// What becomes of one that waits.
 #[derive(Debug, PartialEq)]
@@ -42,7 +42,7 @@ pub(super) async fn place_all(placer: &Placer, waiting: &mut Waiting) {
             Next::Wait(message) if item.message == Some(Some(message.clone())) || waiting.was_just_told(&key) => {
                 continue;
             }
-            Next::Wait(message) => say(&item, message),
+            Next::Wait(message) => pending(item.message.is_some(), message),
             Next::End(message) => ending("Failed", message, item.started(), now),
         };
         match patched(&placer.control, &key, &item.resource_version, operations).await {
@@ -136,11 +136,4 @@ fn go(item: &Item, cluster: &str, why: &Why, now: Timestamp) -> Vec<PatchOperati
         operations.push(remove(&["spec", "suspend"]));
     }
     operations
-}
-
-fn say(item: &Item, message: &str) -> Vec<PatchOperation> {
-    if item.message.is_none() {
-        return vec![add(&["status"], json!({"phase": "Pending", "message": message}))];
-    }
-    vec![add(&["status", "phase"], json!("Pending")), add(&["status", "message"], json!(message))]
 }

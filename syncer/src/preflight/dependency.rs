@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use argosy_api::names;
+use argosy_runtime::patch::add;
 use json_patch::PatchOperation;
 use kube::ResourceExt;
 use kube::api::{DynamicObject, ObjectMeta, TypeMeta};
@@ -10,7 +11,6 @@ use serde_json::{Map, Value, json};
 
 use super::kind::Kind;
 use super::plan::There;
-use crate::status::add;
 
 /// kubectl's own record of the object, which would be wrong there.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use argosy_api::workflow;
+use argosy_api::{names, workflow};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
@@ -172,7 +172,7 @@ impl World {
     /// Pods of a workflow in a cluster.
     pub async fn pods(&self, client: &Client, namespace: &str, workflow: &str) -> Result<Vec<Pod>> {
         let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-        let selector = format!("workflows.argoproj.io/workflow={workflow}");
+        let selector = format!("{}={workflow}", names::ARGO_WORKFLOW);
         Ok(pods.list(&ListParams::default().labels(&selector)).await?.items)
     }
 

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use argosy_runtime::patch::{add, remove};
 use json_patch::PatchOperation;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
-
-use crate::edits::{add, remove};
 
 /// Fields by name, unparsed.
 pub(super) type Fields<'a> = BTreeMap<String, &'a RawValue>;

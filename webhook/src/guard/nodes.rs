@@ -1,13 +1,13 @@
 //! What a write did to the nodes of a status, in whatever form these are.
 
 use argosy_api::packed::unpack;
+use argosy_runtime::patch::add;
 use json_patch::PatchOperation;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::equal::{Care, equal, field, is_empty, names};
 use super::fields::{self, Difference, Fields, differences};
-use crate::edits::add;
 
 pub(super) const NODES: &str = "nodes";
 pub(super) const PACKED: &str = "compressedNodes";

@@ -1,12 +1,12 @@
 //! What a write did to the spec.
 
+use argosy_runtime::patch::remove;
 use json_patch::PatchOperation;
 use serde_json::{Map, Value};
 
 use super::equal::{Care, equal, is_empty};
 use super::fields::{self, Fields, differences};
 use super::nodes::is_same;
-use crate::edits::remove;
 
 const SUSPEND: &str = "suspend";
 const SHUTDOWN: &str = "shutdown";

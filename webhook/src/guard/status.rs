@@ -1,12 +1,12 @@
 //! What a write did to the status.
 
+use argosy_runtime::patch::{add, remove};
 use json_patch::PatchOperation;
 use serde_json::{Map, Value};
 
 use super::equal::{Care, field, is_empty, names};
 use super::fields::{Fields, differences, parse};
 use super::nodes::{self, NODES, Nodes, OUTPUTS, PACKED, is_same};
-use crate::edits::{add, remove};
 
 /// What a retry leaves on the original: it shows a running workflow from then on, as `argo wait` and `argo get` expect.
 /// The fence names the same.

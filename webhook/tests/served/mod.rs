@@ -9,7 +9,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use http::{Request, StatusCode};
 use prometheus_client::registry::Registry;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
@@ -31,6 +31,30 @@ pub async fn webhook() -> (Router, Registry) {
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
     (router(Arc::new(Server::new(known, client, metrics, Peers::new(watch::channel(None).1)))), registry)
+}
+
+/// A review about a Workflow, as the API server sends it.
+pub fn review(operation: &str, namespace: &str, object: &Value, old: &Value) -> Value {
+    let options = if operation == "CREATE" { "CreateOptions" } else { "UpdateOptions" };
+    let workflow = json!({"group": "argoproj.io", "version": "v1alpha1", "kind": "Workflow"});
+    json!({
+        "apiVersion": "admission.k8s.io/v1",
+        "kind": "AdmissionReview",
+        "request": {
+            "uid": "7f0b2c3d",
+            "kind": workflow,
+            "resource": {"group": "argoproj.io", "version": "v1alpha1", "resource": "workflows"},
+            "requestKind": workflow,
+            "name": object["metadata"]["name"],
+            "namespace": namespace,
+            "operation": operation,
+            "userInfo": {"username": "ann", "groups": ["system:authenticated"]},
+            "object": object,
+            "oldObject": old,
+            "dryRun": true,
+            "options": {"kind": options, "apiVersion": "meta.k8s.io/v1"},
+        },
+    })
 }
 
 /// The response in the review that a path answers with.

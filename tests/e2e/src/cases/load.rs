@@ -149,7 +149,6 @@ async fn spread_60(world: &World) -> Result<()> {
     let most = shares.iter().map(|(_, share)| *share).fold(0.0, f64::max);
     let least = shares.iter().map(|(_, share)| *share).fold(1.0, f64::min);
     ensure!(most - least <= 0.15, "the load differs by {:.0} %: {shares:?}", (most - least) * 100.0);
-    eprintln!("even: {shares:?}");
     Ok(())
 }
 

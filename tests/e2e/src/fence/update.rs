@@ -197,6 +197,13 @@ fn refused_metadata() -> Vec<FenceCase> {
     let argo = |name, by, change| case(name, vec![], by, change, Expect::Denied(LABELS));
     let ours = |name, by, change| case(name, vec![], by, change, Expect::Denied(ANNOTATIONS));
     vec![
+        case(
+            "the intents go",
+            vec![],
+            User,
+            all([remove(INTENTS)]),
+            Expect::Denied("annotation argosy.dev/intents of a routed workflow is not taken off"),
+        ),
         label("the label goes", User, all([remove(LABEL)])),
         label("all labels go", User, all([remove("/metadata/labels")])),
         label("labels become null", User, Merge(json!({"metadata": {"labels": null}}))),

@@ -14,7 +14,7 @@ use crate::score::Placed;
 
 /// After so many seconds of waiting a cluster is held for a workflow.
 pub const PATIENCE: i64 = 300;
-/// So many clusters are held at one time at most, and of a few no more than half: the others go on.
+/// So many clusters are held at one time at most, and of a few that take anything no more than half: the others go on.
 const MOST: usize = 3;
 
 /// A workflow that waits.
@@ -43,11 +43,12 @@ impl Holds {
     /// Nothing is held yet, but what has been is held again for the same one.
     pub fn new(clusters: &[Arc<Cluster>]) -> Self {
         let before = clusters.iter().filter_map(|cluster| Some((cluster.held_for.clone()?, cluster.name.clone())));
+        let open = clusters.iter().filter(|cluster| cluster.not_ready.is_none() && !cluster.cordoned).count();
         Self {
             held: BTreeMap::new(),
             before: before.collect(),
             idle: clusters.iter().map(|cluster| Arc::new(idle(cluster))).collect(),
-            left: MOST.min(clusters.len().div_ceil(2)),
+            left: MOST.min(open.div_ceil(2)),
         }
     }
 

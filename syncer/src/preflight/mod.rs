@@ -26,7 +26,7 @@ use tokio::time::{Instant, sleep_until};
 
 use self::kind::{Copying, Kind, Reference, to_text};
 use self::plan::{Action, Origin, There, asks_for_origin, decide, sentence};
-use self::references::{Call, Entry, made_from, merged, references};
+use self::references::{Call, Entry, made_from, merged, of_repository, references, repository};
 pub use self::upkeep::run as upkeep;
 use crate::deliver::is_missing_namespace;
 use crate::work::{StepError, Work, locked};
@@ -63,6 +63,8 @@ struct Seen {
 /// One object that was looked after.
 #[derive(Debug, Default)]
 struct Looked {
+    /// It is in the WEC, and can be read.
+    is_there: bool,
     /// It is a copy of ours.
     ours: bool,
     /// What is missing, in words.
@@ -166,17 +168,35 @@ impl Work {
                 let template = looked.get(&call.of).and_then(|looked| looked.template.as_ref());
                 if let Some(template) = template.filter(|_| !called.contains(&call)) {
                     let more = references(&template.data["spec"], Entry::Template(&call.template));
-                    found.extend(more.objects);
-                    next.extend(more.calls);
+                    next.extend(found.extend(more));
                 }
                 called.insert(call);
             }
             next.retain(|call| !called.contains(call));
             calls = next;
         }
-        let rest = found.objects.into_iter().filter(|(reference, _)| !looked.contains_key(reference)).collect();
+        let new = |objects: BTreeMap<Reference, bool>, looked: &BTreeMap<Reference, Looked>| {
+            objects.into_iter().filter(|(reference, _)| !looked.contains_key(reference)).collect()
+        };
+        let rest = new(found.objects, &looked);
         looked.extend(self.look_at_all(namespace, rest).await?);
+        let spec = whole.as_ref().unwrap_or(spec);
+        if let Some(repository) = repository(spec).filter(|of| looked.get(of).is_some_and(|looked| looked.is_there))
+            && let Some(config_map) = self.read_there(namespace, &repository).await?
+        {
+            let rest = new(of_repository(spec, &config_map, found.stores), &looked);
+            looked.extend(self.look_at_all(namespace, rest).await?);
+        }
         Ok(looked)
+    }
+
+    async fn read_there(&self, namespace: &str, reference: &Reference) -> Result<Option<DynamicObject>, StepError> {
+        match within(Dependency::new(namespace, reference).api(&self.wec).get_opt(&reference.name)).await {
+            Ok(found) => Ok(found),
+            // Somebody else's, and nothing that we may read.
+            Err(error) if error.status() == Some(403) => Ok(None),
+            Err(source) => Err(StepError::ReadCopy { source }),
+        }
     }
 
     async fn look_at_all(
@@ -208,7 +228,8 @@ impl Work {
         let (there, metadata, mut template) = self.there(&api, reference).await?;
         let (origin, from) =
             if asks_for_origin(&there, copying) { self.origin(&dependency).await? } else { (Origin::Absent, None) };
-        let mut looked = Looked { ours: matches!(there, There::Ours { .. }), ..Looked::default() };
+        let ours = matches!(there, There::Ours { .. });
+        let mut looked = Looked { ours, is_there: ours || there == There::Foreign, ..Looked::default() };
         let action = decide(reference, optional, &there, &origin, copying);
         let written = match (&action, &from) {
             (Action::Create, Some(from)) => {
@@ -230,7 +251,7 @@ impl Work {
                 tracing::info!(cluster = self.here.cluster, namespace, object = %reference, ?action, "copied what workflows use");
                 self.metrics.copy_writes.inc();
                 self.preflight.note(dependency, Instant::now(), true);
-                looked.ours = true;
+                (looked.ours, looked.is_there) = (true, true);
             }
             (Some(Err(error)), _) => {
                 let why = self.not_written(&dependency, error)?;

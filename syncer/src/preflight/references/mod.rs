@@ -11,10 +11,15 @@ mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use kube::ResourceExt;
+use kube::api::DynamicObject;
 use serde_json::Value;
 
 pub use self::merge::merged;
 use super::kind::{Kind, Reference};
+
+/// The key of a ConfigMap with artifact repositories that counts where the workflow names none.
+const DEFAULT_REPOSITORY: &str = "workflows.argoproj.io/default-artifact-repository";
 
 /// What a spec refers to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +28,8 @@ pub struct References {
     pub objects: BTreeMap<Reference, bool>,
     /// Templates of WorkflowTemplates that it calls.
     pub calls: BTreeSet<Call>,
+    /// Whether there are artifacts, or logs to be archived, in the workflow's artifact repository.
+    pub stores: bool,
 }
 
 /// A call of another object's template.
@@ -54,6 +61,27 @@ pub fn references(spec: &Value, entry: Entry<'_>) -> References {
         walk.template(template);
     }
     walk.found
+}
+
+/// The credentials in a workflow's artifact repository, of which `config_map` has several (`artifactRepositoryRef`).
+/// `stores`: whether the workflow puts anything there of its own accord; its repository may make it store its logs.
+pub fn of_repository(spec: &Value, config_map: &DynamicObject, stores: bool) -> BTreeMap<Reference, bool> {
+    let default = config_map.annotations().get(DEFAULT_REPOSITORY).map(String::as_str);
+    let key = spec["artifactRepositoryRef"]["key"].as_str().or(default).unwrap_or_default();
+    let text = config_map.data["data"][key].as_str().unwrap_or_default();
+    // What is none, Argo says better than we can.
+    let repository: Value = serde_saphyr::from_str(text).unwrap_or_default();
+    let mut found = References::default();
+    if stores || repository["archiveLogs"] == true {
+        found.location(&repository);
+    }
+    found.objects
+}
+
+/// The ConfigMap of a workflow's artifact repository, in its own namespace: Argo looks there first.
+pub fn repository(spec: &Value) -> Option<Reference> {
+    let name = spec["artifactRepositoryRef"]["configMap"].as_str().unwrap_or("artifact-repositories");
+    is_name(name).then(|| Reference { kind: Kind::ConfigMap, name: name.to_owned() })
 }
 
 /// The WorkflowTemplate that a Workflow is made from.
@@ -90,23 +118,17 @@ impl<'a> Walk<'a> {
         }
         self.found.need(Kind::ServiceAccount, &spec["artifactGC"]["serviceAccountName"], false);
         self.found.need(Kind::PriorityClass, &spec["podPriorityClassName"], false);
-        self.repository(&spec["artifactRepositoryRef"]);
+        // It may as well be in the controller's namespace, or in its configuration, so it is never missed.
+        if let Some(repository) = repository(spec) {
+            self.found.objects.entry(repository).or_insert(true);
+        }
+        self.found.stores |= spec["archiveLogs"] == true;
         self.template(&spec["templateDefaults"]);
         self.hooks(&spec["hooks"]);
         if let Some(handler) = spec["onExit"].as_str() {
             self.reach(handler);
         }
         self.reach(spec["entrypoint"].as_str().unwrap_or_default());
-    }
-
-    /// Its ConfigMap may as well be in the controller's namespace, so it is never missed; without a name it is Argo's
-    /// default.
-    fn repository(&mut self, repository: &Value) {
-        if repository.is_object() {
-            let default = Value::String("artifact-repositories".to_owned());
-            let name = Some(&repository["configMap"]).filter(|name| name.is_string()).unwrap_or(&default);
-            self.found.need(Kind::ConfigMap, name, true);
-        }
     }
 
     /// Reaches templates of this spec by name; a name that only the run will tell may be any of them.
@@ -173,11 +195,13 @@ impl References {
         self.need(kind, &selector["name"], selector["optional"] == true);
     }
 
-    /// Takes in what others refer to.
-    pub fn extend(&mut self, objects: BTreeMap<Reference, bool>) {
-        for (reference, optional) in objects {
+    /// Takes in what a called template refers to, but for its own calls; answers with these.
+    pub fn extend(&mut self, more: Self) -> BTreeSet<Call> {
+        for (reference, optional) in more.objects {
             *self.objects.entry(reference).or_insert(true) &= optional;
         }
+        self.stores |= more.stores;
+        more.calls
     }
 }
 

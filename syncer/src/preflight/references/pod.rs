@@ -26,6 +26,7 @@ impl References {
         self.values(&template["inputs"]);
         self.values(&template["outputs"]);
         self.location(&template["archiveLocation"]);
+        self.stores |= template["archiveLocation"]["archiveLogs"] == true;
         self.artifact(&template["data"]["source"]["artifactPaths"]);
         self.artifact(&template["resource"]["manifestFrom"]["artifact"]);
     }

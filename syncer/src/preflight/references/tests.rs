@@ -6,9 +6,13 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 
-/// `Kind name`, with `?` where the workflow runs without it, and `name/template` for calls.
+/// `Kind name`, with `?` where the workflow runs without it, and `name/template` for calls. Argo's default repository,
+/// which every workflow looks for, is left out.
 fn found(spec: &Value, entry: Entry<'_>) -> String {
-    let References { objects, calls } = references(spec, entry);
+    let References { mut objects, calls, .. } = references(spec, entry);
+    if spec["artifactRepositoryRef"].is_null() {
+        objects.retain(|reference, _| reference.name != "artifact-repositories");
+    }
     let object = |(reference, optional): (&Reference, &bool)| {
         format!("{} {}{}", reference.kind.name(), reference.name, if *optional { "?" } else { "" })
     };
@@ -206,4 +210,39 @@ proptest! {
             prop_assert!(found.calls.iter().all(|call| found.objects.contains_key(&call.of)));
         }
     }
+}
+
+fn credentials(reference: Value, stores: bool) -> String {
+    let repository = |secret: &str| format!("s3: {{bucket: b, accessKeySecret: {{name: {secret}, key: k}}}}");
+    let config_map = json!({
+        "metadata": {"name": "artifact-repositories", "annotations": {(DEFAULT_REPOSITORY): "one"}},
+        "data": {
+            "one": repository("a"), "two": repository("b"), "broken": "{", "logs": format!("archiveLogs: true\n{}", repository("c")),
+        },
+    });
+    let spec = json!({"artifactRepositoryRef": reference});
+    let found = of_repository(&spec, &serde_json::from_value(config_map).unwrap(), stores);
+    found.keys().map(|reference| reference.name.as_str()).collect::<Vec<_>>().join(" ")
+}
+
+#[rstest]
+#[case::default(json!(null), true, "a")]
+#[case::named(json!({"key": "two"}), true, "b")]
+#[case::not_used(json!({"key": "two"}), false, "")]
+#[case::logs_go_there(json!({"key": "logs"}), false, "c")]
+#[case::no_such_key(json!({"key": "three"}), true, "")]
+#[case::no_repository(json!({"key": "broken"}), true, "")]
+fn credentials_of_the_repository(#[case] reference: Value, #[case] stores: bool, #[case] expected: &str) {
+    assert_eq!(credentials(reference, stores), expected);
+}
+
+#[rstest]
+#[case::an_output(json!({"outputs": {"artifacts": [{"name": "a", "path": "/a"}]}}), true)]
+#[case::with_a_store_of_its_own(json!({"outputs": {"artifacts": [{"name": "a", "s3": {"key": "k"}}]}}), false)]
+#[case::raw(json!({"inputs": {"artifacts": [{"name": "a", "raw": {"data": ""}}]}}), false)]
+#[case::logs(json!({"archiveLocation": {"archiveLogs": true}}), true)]
+#[case::values_alone(json!({"outputs": {"parameters": [{"name": "a"}]}}), false)]
+fn what_is_stored_in_the_repository(#[case] template: Value, #[case] stores: bool) {
+    let spec = json!({"templates": [template]});
+    assert_eq!(references(&spec, Entry::Workflow).stores, stores);
 }

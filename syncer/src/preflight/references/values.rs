@@ -17,7 +17,10 @@ impl References {
             let optional = selector["optional"] == true || !from["default"].is_null();
             self.need(Kind::ConfigMap, &selector["name"], optional);
         }
-        items(&values["artifacts"]).for_each(|artifact| self.artifact(artifact));
+        for artifact in items(&values["artifacts"]) {
+            self.artifact(artifact);
+            self.stores |= STORES.iter().chain(&["raw"]).all(|store| artifact[store].is_null());
+        }
     }
 
     pub(super) fn artifact(&mut self, artifact: &Value) {

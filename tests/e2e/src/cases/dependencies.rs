@@ -16,6 +16,8 @@ pub(super) fn cases() -> Vec<Case> {
         case!("templates, those that they call, and ConfigMaps go along, as they are now", copied),
         case!("a missing ConfigMap is named, and the workflow runs once it appears", missing),
         case!("somebody else's ConfigMap of the same name is used and left alone", foreign),
+        case!("the credentials of a namespace's artifact repository are missed like any others", repository),
+        case!("a retry waits for what the workflow needs, as its first run did", retried),
         case!("a Secret is copied only where the WorkloadCluster consents", secret),
     ]
 }
@@ -126,6 +128,60 @@ async fn foreign(world: World) -> Result<()> {
     ensure!(given == ["theirs"], "it was given {given:?}");
     ensure!(maps.get("greeting").await? == before, "the ConfigMap was changed");
     Ok(())
+}
+
+async fn retried(world: World) -> Result<()> {
+    let namespace = "retried";
+    world.namespace(namespace, json!({})).await?;
+    let mut workflow = labelled(sleeping("retried", 1), json!({CLUSTER: "cluster1"}));
+    workflow["spec"]["arguments"] = json!({"parameters": [{"name": "code", "value": "1"}]});
+    let template = &mut workflow["spec"]["templates"][0];
+    template["metadata"]["annotations"]["player.argosy.dev/exit-code"] = json!("{{workflow.parameters.code}}");
+    let env = json!([{"name": "WHO", "valueFrom": {"configMapKeyRef": {"name": "greeting", "key": "who"}}}]);
+    let (command, args) = (["sh", "-c"], ["exit {{workflow.parameters.code}}"]);
+    template["container"] = json!({"image": "busybox", "command": command, "args": args, "env": env});
+    put(&world.control, namespace, greeting("greeting", "first")).await?;
+    let name = world.create(namespace, &workflow).await?;
+    world.phase(namespace, &name, "Failed").await?;
+
+    // As when nothing has used it for a while, and its owner has removed it.
+    for client in [&world.wecs[0], &world.control] {
+        let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+        maps.delete("greeting", &DeleteParams::default()).await?;
+    }
+    world.run("argo", &["retry", "-n", namespace, &name, "-p", "code=0"], "").await?;
+    let expected = r#"its retry waits for cluster cluster1: there is no ConfigMap "greeting""#;
+    message(&world, namespace, &name, expected).await?;
+    put(&world.control, namespace, greeting("greeting", "second")).await?;
+    let ended = world.phase(namespace, &name, "Succeeded").await?;
+    ensure!(ended.data["status"]["message"].is_null(), "its message is {}", ended.data["status"]["message"]);
+    let maps: Api<ConfigMap> = Api::namespaced(world.wecs[0].clone(), namespace);
+    ensure!(maps.get("greeting").await?.data == Some([("who".into(), "second".into())].into()), "it was not copied");
+    Ok(())
+}
+
+async fn repository(world: World) -> Result<()> {
+    let namespace = "repository";
+    world.namespace(namespace, json!({})).await?;
+    let annotations = json!({"workflows.argoproj.io/default-artifact-repository": "store"});
+    let store = "s3: {bucket: b, endpoint: s3.example, accessKeySecret: {name: store, key: k}}";
+    let repositories = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "data": {"store": store},
+        "metadata": {"name": "artifact-repositories", "annotations": annotations},
+    });
+    put(&world.control, namespace, repositories).await?;
+    let plain = labelled(sleeping("plain", 1), json!({CLUSTER: "cluster1"}));
+    let mut stores = plain.clone();
+    stores["spec"]["templates"][0]["outputs"] = json!({"artifacts": [{"name": "a", "path": "/tmp/a"}]});
+    let name = world.create(namespace, &stores).await?;
+    let expected =
+        r#"there is no Secret "store" there, and it may not be copied (spec.copy.secrets of the WorkloadCluster)"#;
+    message(&world, namespace, &name, expected).await?;
+    world.run("argo", &["stop", "-n", namespace, &name], "").await?;
+    world.phase(namespace, &name, "Failed").await?;
+    // One that stores nothing does not need it.
+    let name = world.create(namespace, &plain).await?;
+    world.phase(namespace, &name, "Succeeded").await.map(drop)
 }
 
 async fn secret(world: World) -> Result<()> {

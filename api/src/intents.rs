@@ -14,6 +14,20 @@ use serde_json::{Map, Value};
 /// The annotation's value.
 pub type Intents = Vec<Intent>;
 
+/// Reads the annotation's value, in the order of the numbers. What cannot be read of it is nobody's wish; the rest is.
+pub fn read(text: &str) -> Intents {
+    let each: Vec<Value> = serde_json::from_str(text).unwrap_or_default();
+    let mut intents: Intents = each.into_iter().filter_map(|one| serde_json::from_value(one).ok()).collect();
+    intents.sort_by_key(|intent| intent.id);
+    intents
+}
+
+/// Those behind number `done`: what is yet to happen.
+pub fn pending(intents: &[Intent], done: u64) -> &[Intent] {
+    let next = intents.iter().position(|intent| intent.id > done).unwrap_or(intents.len());
+    &intents[next..]
+}
+
 /// One thing that is to happen to the copy, once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Intent {
@@ -31,12 +45,24 @@ pub enum Wish {
     /// `node set`): one command, one intent.
     Nodes {
         nodes: Map<String, Value>,
-        /// The new `status.outputs`, where a node's output has a global name.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        outputs: Option<Value>,
+        /// Of `status.outputs.parameters` those that were set: where a node's output has a global name.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        outputs: Vec<Value>,
     },
     /// `argo retry`.
     Retry(Retry),
+}
+
+impl std::fmt::Display for Wish {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Nodes { nodes, .. } => {
+                let nodes = nodes.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+                write!(f, "what was given to node {nodes}")
+            }
+            Self::Retry(_) => f.write_str("its retry"),
+        }
+    }
 }
 
 impl Wish {
@@ -64,4 +90,17 @@ pub struct Retry {
     /// Fields of the spec that changed (`arguments`, `activeDeadlineSeconds`), but for `suspend` and `shutdown`.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub spec: Map<String, Value>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_cannot_be_read_takes_no_other_along() {
+        let text =
+            r#"[{"id":3,"kind":"retry"},{"id":2,"kind":"of a later version"},7,{"id":1,"kind":"nodes","nodes":{}}]"#;
+        assert_eq!(read(text).iter().map(|intent| intent.id).collect::<Vec<_>>(), [1, 3]);
+        assert!(read("no list").is_empty() && read("{}").is_empty());
+    }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use argosy_api::workflow::Workflow;
-use argosy_api::{Placement, names};
+use argosy_api::{Placement, intents, names};
 use argosy_placement::demand::{Demand, Spec};
 use argosy_placement::{Decision, Fleet, Found, Namespace, Surveyed, decide, open_to, own_cluster, read_stamp, survey};
 use argosy_runtime::known::{Asked, Known};
@@ -148,7 +148,13 @@ fn recorded(text: &mut String, namespace: &str, view: &View, stamp: Option<&Plac
             };
             writeln!(text, "{name} {place}: {} (by {}, at {}); {phase}{message}", stamp.reason, stamp.rule, stamp.time)
         }
+    }?;
+    let annotation = |name| view.annotations().get(name).map(String::as_str).unwrap_or_default();
+    let intents = intents::read(annotation(names::INTENTS));
+    for intent in intents::pending(&intents, annotation(names::INTENTS_DONE).parse().unwrap_or_default()) {
+        writeln!(text, "on its way there: {}", intent.wish)?;
     }
+    Ok(())
 }
 
 /// What would be decided, and what from.

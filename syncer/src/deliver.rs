@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DynamicObject, ObjectMeta, PostParams};
 use kube::{Api, ResourceExt};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::copy::{WholeWorkflow, copy_of};
 use crate::desk::{Key, Original};
@@ -37,11 +37,7 @@ impl Work {
 
     /// Creates the copy, if rule and consent still allow it.
     pub(crate) async fn deliver(&self, key: &Key, original: &Original, delivery: &Delivery) -> Result<(), StepError> {
-        let api: Api<WholeWorkflow> = Api::namespaced(self.shared.control.clone(), &key.namespace);
-        let whole = within(api.get_opt(&key.name)).await.map_err(|source| StepError::ReadOriginal { source })?;
-        let Some(whole) = whole.filter(|whole| whole.uid().as_ref() == Some(&original.uid)) else {
-            return Err(StepError::Outdated);
-        };
+        let whole = self.whole_original(key, original).await?;
         let deadline = whole.spec.as_ref().and_then(|spec| spec.get("activeDeadlineSeconds"));
         let created = whole.creation_timestamp().map(|created| created.0.as_second());
         if let (1, Some(deadline), Some(created)) = (delivery.attempt, deadline, created)
@@ -62,18 +58,26 @@ impl Work {
         if let Err(why) = self.preflight(&mut copy).await? {
             return self.wait(key, original, format!("waits for cluster {}: {why}", self.here.cluster)).await;
         }
-        carry_out_before_delivery(&mut copy, original.pending(0));
+        let troubles = carry_out_before_delivery(&mut copy, original.pending(0));
         self.check_lease()?;
         match self.create(key, &copy).await {
-            Ok(created) => {
+            Ok((created, dropped)) => {
                 tracing::info!(workflow = %key, attempt = delivery.attempt, "delivered");
                 self.announce(key, &whole);
+                troubles.iter().for_each(|trouble| self.not_carried_out(key, original, trouble));
+                self.announce_dropped(key, original, &dropped);
                 self.metrics.delivered.inc();
                 self.copies.written(created);
                 Ok(())
             }
             Err(error) => self.not_created(key, original, error).await,
         }
+    }
+
+    pub(crate) async fn whole_original(&self, key: &Key, original: &Original) -> Result<WholeWorkflow, StepError> {
+        let api: Api<WholeWorkflow> = Api::namespaced(self.shared.control.clone(), &key.namespace);
+        let whole = within(api.get_opt(&key.name)).await.map_err(|source| StepError::ReadOriginal { source })?;
+        whole.filter(|whole| whole.uid().as_ref() == Some(&original.uid)).ok_or(StepError::Outdated)
     }
 
     /// Says where it went, and why.
@@ -84,7 +88,11 @@ impl Work {
     }
 
     /// Asks rule and consent again: a stamp can be forged, and rules change. Answers what the rule takes out of copies.
-    async fn permitted(&self, key: &Key, whole: &WholeWorkflow) -> Result<Result<Vec<JsonPath>, String>, StepError> {
+    pub(crate) async fn permitted(
+        &self,
+        key: &Key,
+        whole: &WholeWorkflow,
+    ) -> Result<Result<Vec<JsonPath>, String>, StepError> {
         let namespace = match self.shared.known.namespace(&key.namespace) {
             Some(namespace) => namespace,
             // Newer than the watch.
@@ -106,7 +114,21 @@ impl Work {
         Ok(self.shared.known.permitted(asked, &namespace, &self.here.cluster))
     }
 
-    async fn create(&self, key: &Key, copy: &DynamicObject) -> Result<SyncView, RequestError> {
+    /// Says what of the spec the WEC's API server took out, for its CRDs do not know it.
+    fn announce_dropped(&self, key: &Key, original: &Original, dropped: &[String]) {
+        if let Some(first) = dropped.first() {
+            let more =
+                if dropped.len() > 1 { format!(" and {} more fields", dropped.len() - 1) } else { String::new() };
+            let note = format!(
+                "cluster {} does not know {first}{more}, and runs it without: its Argo Workflows is of another version",
+                self.here.cluster
+            );
+            self.shared.announcer.workflow(key, &original.uid, "FieldsDropped", &note);
+        }
+    }
+
+    /// Creates it; answers with what the API server dropped of its spec, too.
+    async fn create(&self, key: &Key, copy: &DynamicObject) -> Result<(SyncView, Vec<String>), RequestError> {
         let api: Api<DynamicObject> = Api::namespaced_with(self.wec.clone(), &key.namespace, &workflow::api_resource());
         let post = async || {
             self.metrics.copy_writes.inc();
@@ -119,8 +141,10 @@ impl Work {
             created = post().await;
         }
         let created = created?;
+        let mut dropped = Vec::new();
+        differences(&copy.data["spec"], &created.data["spec"], "spec", &mut dropped);
         // What the watch would say of it, without waiting for the watch.
-        Ok(SyncView { metadata: created.metadata, spec: None, status: None })
+        Ok((SyncView { metadata: created.metadata, spec: None, status: None }, dropped))
     }
 
     /// Makes the namespace, if it was its absence that a creation was refused for, and if it may be made.
@@ -202,6 +226,27 @@ impl Work {
     }
 }
 
+/// The paths of `sent` that are not in `kept`; nulls do not count.
+fn differences(sent: &Value, kept: &Value, at: &str, dropped: &mut Vec<String>) {
+    match (sent, kept) {
+        (Value::Object(sent), Value::Object(kept)) => {
+            for (name, value) in sent.iter().filter(|(_, value)| !value.is_null()) {
+                let at = format!("{at}.{name}");
+                match kept.get(name) {
+                    Some(kept) => differences(value, kept, &at, dropped),
+                    None => dropped.push(at),
+                }
+            }
+        }
+        (Value::Array(sent), Value::Array(kept)) => {
+            for (i, (sent, kept)) in sent.iter().zip(kept).enumerate() {
+                differences(sent, kept, &format!("{at}[{i}]"), dropped);
+            }
+        }
+        _ => {}
+    }
+}
+
 /// What keeps a workflow with the label from being one that Argosy has routed.
 fn not_routed(whole: &WholeWorkflow) -> Option<&'static str> {
     let suspended = whole.spec.as_ref().and_then(|spec| spec.get("suspend")).is_some_and(|suspend| suspend == true);
@@ -224,4 +269,18 @@ pub(crate) fn no_namespace(name: &str) -> String {
 
 pub(crate) fn is_missing_namespace(error: &RequestError) -> bool {
     error.status() == Some(404) && error.message().starts_with("namespaces ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_dropped_is_named_by_its_path() {
+        let sent = json!({"entrypoint": "e", "new": null, "later": 1, "templates": [{"name": "e"}, {"name": "f", "plugin2": {"a": {}}}]});
+        let kept = json!({"entrypoint": "e", "added": 1, "templates": [{"name": "e"}, {"name": "f"}]});
+        let mut dropped = Vec::new();
+        differences(&sent, &kept, "spec", &mut dropped);
+        assert_eq!(dropped, ["spec.later", "spec.templates[1].plugin2"]);
+    }
 }

@@ -7,12 +7,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use argosy_api::workflow::SyncView;
-use argosy_api::{Delivery, Intent, Intents, names};
+use argosy_api::{Delivery, Intent, Intents, intents, names};
 use kube::ResourceExt;
 use kube::runtime::watcher::Event;
 use serde_json::value::RawValue;
 
-use crate::intents;
 use crate::status::Digest;
 
 /// Namespace and name, the same on both sides.
@@ -113,9 +112,7 @@ impl Original {
 
     /// What is yet to happen to a copy on which everything up to `done` has.
     pub fn pending(&self, done: u64) -> &[Intent] {
-        let done = done.max(self.intents_done);
-        let next = self.intents.iter().position(|intent| intent.id > done).unwrap_or(self.intents.len());
-        &self.intents[next..]
+        intents::pending(&self.intents, done.max(self.intents_done))
     }
 }
 

@@ -30,12 +30,7 @@ impl Work {
 
     /// Ends an original that was stopped before it was delivered, if the WEC confirms that it has no copy of it.
     pub(crate) async fn stop(&self, key: &Key, original: &Original, shutdown: &str) -> Result<(), StepError> {
-        let live = within(self.copies_in(&key.namespace).get_opt(&key.name)).await;
-        let live = live.map_err(|source| StepError::ReadCopy { source })?;
-        if let Some(live) = live.filter(|live| live.labels().get(names::ORIGIN) == Some(&original.uid)) {
-            self.mark(key, &live).await?;
-            return Err(StepError::Outdated);
-        }
+        self.confirm_absent(key, |live| live.labels().get(names::ORIGIN) == Some(&original.uid)).await?;
         tracing::info!(workflow = %key, shutdown, "stopped before it was delivered");
         self.end(key, original, "Failed", &end::stopped(shutdown)).await
     }
@@ -97,14 +92,26 @@ impl Work {
 
     /// The copy is missing from the watch: if the WEC says so too, the original ends.
     pub(crate) async fn lost(&self, key: &Key, original: &Original, delivery: &Delivery) -> Result<(), StepError> {
-        let live = within(self.copies_in(&key.namespace).get_opt(&key.name)).await;
-        let live = live.map_err(|source| StepError::ReadCopy { source })?;
-        if let Some(live) = live.filter(|live| live.uid() == delivery.copy) {
-            self.mark(key, &live).await?;
-            return Err(StepError::Outdated);
-        }
+        self.confirm_absent(key, |live| live.uid() == delivery.copy).await?;
         let message = format!("the workflow was deleted in cluster {} before it ended", self.here.cluster);
         self.fail(key, original, &message).await
+    }
+
+    /// The copy of a retried workflow is missing from the watch: if the WEC says so too, another attempt begins with what
+    /// stands on the original.
+    pub(crate) async fn again(&self, key: &Key, original: &Original, delivery: &Delivery) -> Result<(), StepError> {
+        self.confirm_absent(key, |live| live.uid() == delivery.copy).await?;
+        let next = Delivery { attempt: delivery.attempt + 1, copy: None, ..delivery.clone() };
+        self.record(key, original, &next).await
+    }
+
+    /// Asks the WEC itself whether it has a copy. One that it has may have lost the labels by which it is watched.
+    async fn confirm_absent(&self, key: &Key, is_it: impl Fn(&SyncView) -> bool) -> Result<(), StepError> {
+        let live = within(self.copies_in(&key.namespace).get_opt(&key.name)).await;
+        let live = live.map_err(|source| StepError::ReadCopy { source })?;
+        let Some(live) = live.filter(|live| is_it(live)) else { return Ok(()) };
+        self.mark(key, &live).await?;
+        Err(StepError::Outdated)
     }
 
     /// Gives a copy the labels back by which it is watched, where somebody took or changed them.
@@ -142,6 +149,7 @@ impl Work {
             // Validation says this of an object; a test in a patch that fails is a 422, too.
             Some(422) if source.message().contains(" is invalid: ") => StepError::Refused { why: source.message() },
             Some(400 | 403 | 413) => StepError::Refused { why: source.message() },
+            Some(500) if is_too_large(&source.message()) => StepError::Refused { why: source.message() },
             Some(404 | 409 | 422) => StepError::Outdated,
             _ => StepError::WriteCopy { source },
         })?;
@@ -157,4 +165,9 @@ impl Work {
     fn copies_in(&self, namespace: &str) -> Api<SyncView> {
         Api::namespaced(self.wec.clone(), namespace)
     }
+}
+
+/// Whether it is etcd's limit that an object has met, which the API server hands on as an error of its own.
+fn is_too_large(message: &str) -> bool {
+    message.contains("request is too large") || message.contains("trying to send message larger than max")
 }

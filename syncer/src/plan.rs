@@ -43,6 +43,9 @@ pub enum Step {
     Remove,
     /// The copy was delivered and is not there: end the original with an error, once the WEC has confirmed that.
     Lost(Delivery),
+    /// It had ended, its copy is gone, and it is retried: write down that another is about to be created, once the WEC
+    /// has confirmed that.
+    Again(Delivery),
     /// The original cannot be run: end it with this message.
     Fail(String),
     /// It cannot be told how the copy is: say so on the original, whose state stays as it was last known.
@@ -65,6 +68,7 @@ impl Step {
             Self::Release => "release",
             Self::Remove => "remove",
             Self::Lost(_) => "lost",
+            Self::Again(_) => "again",
             Self::Fail(_) => "fail",
             Self::Tell(_) => "tell",
             Self::Unreadable(_) => "unreadable",
@@ -119,10 +123,7 @@ fn next(original: &Original, copy: Option<&Copy>, here: &Here, returned: bool) -
     }
     match copy {
         None if original.completed => Step::Rest,
-        // It had ended, and its TTL was over: a retry begins with what stands on the original.
-        None if delivery.copy.is_some() && is_retried(original) => {
-            Step::Record(Delivery { attempt: delivery.attempt + 1, copy: None, ..delivery.clone() })
-        }
+        None if delivery.copy.is_some() && is_retried(original, 0) => Step::Again(delivery.clone()),
         None if delivery.copy.is_some() => Step::Lost(delivery.clone()),
         None => match &original.shutdown {
             Some(shutdown) => Step::Stop(shutdown.clone()),
@@ -140,8 +141,9 @@ fn next(original: &Original, copy: Option<&Copy>, here: &Here, returned: bool) -
     }
 }
 
-fn is_retried(original: &Original) -> bool {
-    original.pending(0).iter().any(|intent| matches!(intent.wish, Wish::Retry(_)))
+/// Whether it is to run again, and a copy on which everything up to `done` has happened does not know.
+fn is_retried(original: &Original, done: u64) -> bool {
+    original.pending(done).iter().any(|intent| matches!(intent.wish, Wish::Retry(_)))
 }
 
 fn first_attempt(here: &Here) -> Delivery {
@@ -150,6 +152,10 @@ fn first_attempt(here: &Here) -> Delivery {
 
 /// The copy is the one that was delivered.
 fn follow(original: &Original, copy: &Copy, delivery: &Delivery, returned: bool) -> Step {
+    // A copy that goes will not run again: let it go, so that another can begin with what stands on the original.
+    if copy.deleting && is_retried(original, copy.intents_done) {
+        return if copy.held { Step::Release } else { Step::Rest };
+    }
     // First, so that what comes back shows it, and no status from before is written over what the user sees already.
     if let Some(intent) = original.pending(copy.intents_done).first().filter(|_| !copy.deleting) {
         return Step::CarryOut(intent.clone());
@@ -295,7 +301,9 @@ mod tests {
     #[case::approved_and_carried_out(Some(wished(delivered(Some("c")))), Some(Copy { intents_done: 1, ..copy() }), "Return /metadata/annotations/argosy.dev~1intents-done")]
     #[case::approved_and_known(Some(Original { intents_done: 1, ..wished(delivered(Some("c"))) }), Some(copy()), "Rest")]
     #[case::retried(Some(wished(shown(json!({"phase": "Running"}), delivered(Some("c"))))), Some(done_copy()), "CarryOut")]
-    #[case::retried_after_its_ttl(Some(wished(delivered(Some("c")))), None, "Record")]
+    #[case::retried_after_its_ttl(Some(wished(delivered(Some("c")))), None, "Again")]
+    #[case::retried_as_its_ttl_takes_it(Some(wished(shown(json!({"phase": "Running"}), delivered(Some("c"))))), Some(Copy { deleting: true, ..done_copy() }), "Release")]
+    #[case::retried_while_others_hold_it(Some(wished(shown(json!({"phase": "Running"}), delivered(Some("c"))))), Some(Copy { deleting: true, held: false, ..done_copy() }), "Rest")]
     #[case::retried_and_gone_again(Some(Original { intents_done: 1, ..wished(delivered(Some("c"))) }), None, "Lost")]
     #[case::to_be_archived(Some(done(shown(json!({"phase": "Succeeded"}), delivered(Some("c"))))), Some(Copy { archiving: true, ..done_copy() }), "Return /metadata/labels/workflows.argoproj.io~1workflow-archiving-status")]
     #[case::completed_from_the_start(Some(done(original())), None, "Rest")]

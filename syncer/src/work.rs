@@ -213,6 +213,7 @@ impl Work {
             }
             (Step::Tell(message), Some(original), _) => self.tell(key, &original, &message).await?,
             (Step::Lost(delivery), Some(original), _) => self.lost(key, &original, &delivery).await?,
+            (Step::Again(delivery), Some(original), _) => self.again(key, &original, &delivery).await?,
             (Step::Fail(message), Some(original), _) => self.fail(key, &original, &message).await?,
             (Step::Stop(shutdown), Some(original), _) => self.stop(key, &original, &shutdown).await?,
             (Step::CarryOut(intent), Some(original), Some(copy)) => {

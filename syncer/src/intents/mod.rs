@@ -4,41 +4,51 @@ mod operations;
 
 use std::collections::HashSet;
 
-use argosy_api::{Intent, Intents, Retry, Wish, names, workflow};
+use argosy_api::{Intent, Retry, Wish, names, workflow};
 use argosy_runtime::client::within;
+use argosy_runtime::patch::add;
 use json_patch::PatchOperation;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, DynamicObject, ListParams};
 use kube::core::PartialObjectMeta;
 use kube::{Api, ResourceExt};
 use serde_json::Value;
+use thiserror::Error;
 
 use self::operations::{done, operations};
 use crate::desk::{Copy, Key, Original};
 use crate::work::{StepError, Work};
 
-/// The intents on an original; what cannot be read is nobody's wish.
-pub fn read(text: &str) -> Intents {
-    let mut intents: Intents = serde_json::from_str(text).unwrap_or_default();
-    intents.sort_by_key(|intent| intent.id);
-    intents
-}
-
 /// Carries out on a workflow that is yet to be delivered what its users did to it before: it is retried, and its earlier
-/// copy is gone from the WEC.
-pub fn carry_out_before_delivery(copy: &mut DynamicObject, intents: &[Intent]) {
-    let Ok(mut whole) = serde_json::to_value(&*copy) else { return };
+/// copy is gone from the WEC. Answers with what could not be carried out, in words.
+pub fn carry_out_before_delivery(copy: &mut DynamicObject, intents: &[Intent]) -> Vec<String> {
+    let mut troubles = Vec::new();
     for intent in intents {
         // The copy that is gone had ended.
-        whole["metadata"]["labels"][names::ARGO_COMPLETED] = Value::from("true");
-        let (operations, _) = operations(&whole, intent);
-        if json_patch::patch(&mut whole, &operations).is_err() {
-            return;
+        copy.labels_mut().insert(names::ARGO_COMPLETED.to_owned(), "true".to_owned());
+        let (operations, trouble) = operations(&serde_json::json!(copy), intent);
+        match patched(copy, &operations) {
+            Ok(carried_out) => *copy = carried_out,
+            Err(error) => troubles.push(error.to_string()),
         }
+        troubles.extend(trouble);
     }
-    if let Ok(carried_out) = serde_json::from_value(whole) {
-        *copy = carried_out;
-    }
+    troubles
+}
+
+/// Operations that do not fit an object.
+#[derive(Debug, Error)]
+#[error("it cannot be carried out on the workflow as it is")]
+enum PatchedError {
+    Patch(#[from] json_patch::PatchError),
+    Object(#[from] serde_json::Error),
+}
+
+/// An object as these operations make it.
+fn patched(object: &DynamicObject, operations: &[PatchOperation]) -> Result<DynamicObject, PatchedError> {
+    let mut whole = serde_json::to_value(object)?;
+    json_patch::patch(&mut whole, operations)?;
+    Ok(serde_json::from_value(whole)?)
 }
 
 impl Work {
@@ -63,9 +73,9 @@ impl Work {
             return Err(StepError::Outdated);
         }
         let copy = Copy { resource_version: live.resource_version().unwrap_or_default(), ..copy.clone() };
-        let whole = serde_json::to_value(&live).unwrap_or_default();
-        let (operations, mut trouble) = operations(&whole, intent);
+        let (mut operations, mut trouble) = operations(&serde_json::json!(live), intent);
         if let (Wish::Retry(retry), None) = (&intent.wish, &trouble) {
+            operations.extend(self.prepare_retry(key, original, &live, &operations).await?);
             self.delete_pods(key, retry).await?;
         }
         tracing::info!(workflow = %key, intent = intent.id, trouble, "carrying out what a user did");
@@ -74,10 +84,44 @@ impl Work {
             self.write_copy(key, &copy, vec![done(intent)]).await?;
         }
         if let Some(trouble) = trouble {
-            let note = format!("not carried out in cluster {}: {trouble}", self.here.cluster);
-            self.shared.announcer.workflow(key, &original.uid, "NotCarriedOut", &note);
+            self.not_carried_out(key, original, &trouble);
         }
         Ok(())
+    }
+
+    /// Tells whoever did it.
+    pub(crate) fn not_carried_out(&self, key: &Key, original: &Original, trouble: &str) {
+        let note = format!("not carried out in cluster {}: {trouble}", self.here.cluster);
+        self.shared.announcer.workflow(key, &original.uid, "NotCarriedOut", &note);
+    }
+
+    /// What a workflow needs may have gone since it ended, or may no longer be given: it is asked for again before it runs
+    /// again. Answers with the note of what it uses.
+    async fn prepare_retry(
+        &self,
+        key: &Key,
+        original: &Original,
+        live: &DynamicObject,
+        operations: &[PatchOperation],
+    ) -> Result<Option<PatchOperation>, StepError> {
+        let whole = self.whole_original(key, original).await?;
+        let mut retried =
+            patched(live, operations).map_err(|error| StepError::Unreadable { why: error.to_string() })?;
+        let ready = match self.permitted(key, &whole).await? {
+            Ok(_) => self.preflight(&mut retried).await?,
+            Err(why) => Err(why),
+        };
+        if let Err(why) = ready {
+            let message = format!("its retry waits for cluster {}: {why}", self.here.cluster);
+            if !original.status.as_ref().is_some_and(|status| status.shows("message", &Value::from(message.as_str()))) {
+                self.tell(key, original, &message).await?;
+            }
+            return Err(StepError::Waits { why: message });
+        }
+        let uses = retried.annotations().get(names::USES);
+        let is_new = uses != live.annotations().get(names::USES);
+        let note = |uses: &String| add(&["metadata", "annotations", names::USES], Value::from(uses.as_str()));
+        Ok(uses.filter(|_| is_new).map(note))
     }
 
     /// The inner error: the WEC's API server will never take it.

@@ -30,7 +30,7 @@ pub fn operations(copy: &Value, intent: &Intent) -> (Vec<PatchOperation>, Option
     let shown = unpacked.as_ref().unwrap_or(copy);
     let (mut operations, trouble) = match &intent.wish {
         _ if shown["status"]["nodes"].as_object().is_none() => (Vec::new(), Some("the copy shows no nodes".to_owned())),
-        Wish::Nodes { nodes, outputs } => set_nodes(&shown["status"], nodes, outputs.as_ref()),
+        Wish::Nodes { nodes, outputs } => set_nodes(&shown["status"], nodes, outputs),
         Wish::Retry(_) if shown["metadata"]["labels"][names::ARGO_COMPLETED] != "true" => {
             (Vec::new(), Some("it is under way again already".to_owned()))
         }
@@ -68,11 +68,7 @@ pub fn done(intent: &Intent) -> PatchOperation {
     add(&["metadata", "annotations", names::INTENTS_DONE], json!(intent.id.to_string()))
 }
 
-fn set_nodes(
-    status: &Value,
-    nodes: &Map<String, Value>,
-    outputs: Option<&Value>,
-) -> (Vec<PatchOperation>, Option<String>) {
+fn set_nodes(status: &Value, nodes: &Map<String, Value>, outputs: &[Value]) -> (Vec<PatchOperation>, Option<String>) {
     let mut operations = Vec::new();
     let mut late = Vec::new();
     for (id, changes) in nodes {
@@ -85,11 +81,25 @@ fn set_nodes(
             _ => late.push(id.as_str()),
         }
     }
-    if let Some(outputs) = outputs.filter(|_| !operations.is_empty()) {
-        operations.push(add(&["status", "outputs"], outputs.clone()));
+    if !operations.is_empty() && !outputs.is_empty() {
+        operations.push(set_outputs(&status["outputs"], outputs));
     }
     let trouble = (!late.is_empty()).then(|| format!("no longer waiting for it: node {}", late.join(", ")));
     (operations, trouble)
+}
+
+/// Sets global outputs among those that the copy has by now.
+fn set_outputs(present: &Value, outputs: &[Value]) -> PatchOperation {
+    let mut parameters = present["parameters"].as_array().cloned().unwrap_or_default();
+    for output in outputs {
+        match parameters.iter_mut().find(|parameter| parameter["name"] == output["name"]) {
+            Some(parameter) => *parameter = output.clone(),
+            None => parameters.push(output.clone()),
+        }
+    }
+    let mut whole = present.as_object().cloned().unwrap_or_default();
+    whole.insert("parameters".to_owned(), Value::Array(parameters));
+    add(&["status", "outputs"], Value::Object(whole))
 }
 
 fn retry(copy: &Value, wish: &Retry) -> Vec<PatchOperation> {
@@ -182,15 +192,18 @@ mod tests {
         let approve = json!({"phase": "Succeeded", "finishedAt": "t", "outputs": {"parameters": [{"name": "x", "value": "1"}]},
                              "templateName": "other", "type": "Pod"});
         let wish = json!({"id": 3, "kind": "nodes", "nodes": {"a": approve, "b": approve, "c": approve, "d": approve},
-                          "outputs": {"parameters": []}});
-        let (after, trouble) = carried_out(copy("false", nodes), wish);
+                          "outputs": [{"name": "a", "value": "1"}, {"name": "b", "value": "2"}]});
+        let mut before = copy("false", nodes);
+        before["status"]["outputs"] = json!({"exitCode": "0", "parameters": [{"name": "b"}, {"name": "c"}]});
+        let (after, trouble) = carried_out(before, wish);
         let approved = json!({"type": "Suspend", "phase": "Succeeded", "templateName": "gate", "finishedAt": "t",
                               "outputs": {"parameters": [{"name": "x", "value": "1"}]}});
         assert_eq!(
             after["status"]["nodes"],
             json!({"a": approved, "b": gate("Failed"), "c": {"type": "Pod", "phase": "Running"}})
         );
-        assert_eq!(after["status"]["outputs"], json!({"parameters": []}));
+        let parameters = json!([{"name": "b", "value": "2"}, {"name": "c"}, {"name": "a", "value": "1"}]);
+        assert_eq!(after["status"]["outputs"], json!({"exitCode": "0", "parameters": parameters}));
         assert_eq!(trouble.as_deref(), Some("no longer waiting for it: node b, c, d"));
     }
 

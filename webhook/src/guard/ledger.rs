@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use argosy_api::{Intent, Intents, Wish, names};
+use argosy_api::{Intent, Wish, intents, names};
 use thiserror::Error;
 
 use crate::view::value;
@@ -45,8 +45,7 @@ pub(super) fn note(
     new: Option<&Annotations>,
 ) -> Result<Option<(String, Intent)>, LedgerError> {
     let present = value(new, names::INTENTS);
-    // What cannot be read is nothing that anybody could carry out.
-    let mut intents: Intents = present.and_then(|list| serde_json::from_str(list).ok()).unwrap_or_default();
+    let mut intents = present.map(intents::read).unwrap_or_default();
     let last = intents.last();
     if value(old, names::INTENTS) != present && last.is_some_and(|last| is_same(&last.wish, &wish)) {
         return Ok(None);
@@ -87,11 +86,11 @@ mod tests {
 
     fn approval(node: &str) -> Wish {
         let nodes = [(node.to_owned(), json!({"phase": "Succeeded"}))].into_iter().collect();
-        Wish::Nodes { nodes, outputs: None }
+        Wish::Nodes { nodes, outputs: Vec::new() }
     }
 
     fn ids(text: &str) -> Vec<u64> {
-        serde_json::from_str::<Intents>(text).unwrap().iter().map(|intent| intent.id).collect()
+        intents::read(text).iter().map(|intent| intent.id).collect()
     }
 
     const ONE: &str = r#"{"id":1,"kind":"nodes","nodes":{"a":{"phase":"Succeeded"}}}"#;
@@ -125,7 +124,7 @@ mod tests {
     fn a_list_that_is_full_is_refused() {
         let wish = |bytes: usize| Wish::Nodes {
             nodes: [("a".to_owned(), json!({"message": "x".repeat(bytes)}))].into_iter().collect::<Map<_, _>>(),
-            outputs: None,
+            outputs: Vec::new(),
         };
         let mut others = annotations("", "");
         others.insert("a".to_owned(), "x".repeat(100 << 10));

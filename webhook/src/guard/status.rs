@@ -16,6 +16,8 @@ const FINISHED: &str = "finishedAt";
 
 /// The spec of a workflow that is made from a template.
 const STORED_SPEC: &str = "storedWorkflowTemplateSpec";
+/// The global outputs that users may set.
+const PARAMETERS: &str = "parameters";
 /// Where the nodes are when they are in a database; what that key means only the cluster knows that wrote it.
 const OFFLOADED: &str = "offloadNodeStatusVersion";
 
@@ -23,8 +25,8 @@ const OFFLOADED: &str = "offloadNodeStatusVersion";
 #[derive(Default)]
 pub(super) struct Status {
     pub(super) nodes: Nodes,
-    /// The new global outputs, that came of what was approved.
-    pub(super) outputs: Option<Value>,
+    /// The global outputs that were set with what was approved.
+    pub(super) outputs: Vec<Value>,
     /// What changed of it in a retry, but for the nodes.
     pub(super) retried: Map<String, Value>,
     /// Gives everything its old value back that is not to stand.
@@ -69,11 +71,10 @@ fn between(old: &Fields, new: &Fields, is_retry: bool) -> Option<Status> {
                 STANDING.contains(&name)
             }
             OUTPUTS if is_changed => {
-                let comes_of_nodes = !status.nodes.approved.is_empty() && after.is_object();
-                status.outputs = comes_of_nodes.then_some(after);
-                if !comes_of_nodes {
+                if status.nodes.approved.is_empty() {
                     return None;
                 }
+                status.outputs = set(&before, &after)?;
                 status.nodes.stands
             }
             _ if is_changed => return None,
@@ -88,6 +89,21 @@ fn between(old: &Fields, new: &Fields, is_retry: bool) -> Option<Status> {
     }
     status.restore.append(&mut status.nodes.restore);
     Some(status)
+}
+
+/// The parameters of the global outputs that are new or have another value. `None`: more than that has changed.
+fn set(before: &Value, after: &Value) -> Option<Vec<Value>> {
+    let nothing = Map::new();
+    let (before, after) = (before.as_object().unwrap_or(&nothing), after.as_object()?);
+    let is_as_it_was = |name: &str| is_same(field(before, name), field(after, name), Care::Loose);
+    if !names(before, after).all(|name| name == PARAMETERS || is_as_it_was(name)) {
+        return None;
+    }
+    let parameters = |outputs| field(outputs, PARAMETERS).as_array().map(Vec::as_slice).unwrap_or_default();
+    let (before, after) = (parameters(before), parameters(after));
+    let is_kept = |old: &Value| after.iter().any(|new| new["name"] == old["name"]);
+    let new = after.iter().filter(|new| !before.contains(new)).cloned().collect();
+    before.iter().all(is_kept).then_some(new)
 }
 
 /// A field as it is noted for the copy. Of a template's spec, which may be large, that is what changed of it; suspend and

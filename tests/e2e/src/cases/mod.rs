@@ -11,6 +11,7 @@ mod outage;
 mod placement;
 mod profile;
 mod ruled;
+mod skew;
 mod steady;
 
 use anyhow::Result;
@@ -54,7 +55,8 @@ pub fn disruptive() -> Vec<Case> {
     [outage::cases(), guard::cases()].into_iter().flatten().collect()
 }
 
-/// Cases that change the sizes of nodes, which only played ones can: one at a time, after all others.
+/// Cases that change the sizes of nodes, which only played ones can, or the full CRDs, which are theirs: one at a time,
+/// after all others.
 pub fn sized() -> Vec<Case> {
-    load::cases()
+    [skew::cases(), load::cases()].into_iter().flatten().collect()
 }

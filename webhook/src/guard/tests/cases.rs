@@ -88,7 +88,23 @@ fn lines(left: &[&str], more: &[&str]) -> Vec<String> {
     vec![json!({
         "id": 1, "kind": "nodes",
         "nodes": {"gate": {"outputs": {"parameters": [{"name": "ok", "globalName": "ok", "value": "yes"}]}}},
-        "outputs": {"parameters": [{"name": "ok", "value": "yes"}]},
+        "outputs": [{"name": "ok", "value": "yes"}],
+    })]
+)]
+#[case::node_set_beside_other_outputs(
+    with(asking(), set("/status/outputs", json!({"parameters": [{"name": "a", "value": "b"}]}))),
+    with(
+        set_output(asking(), "yes"),
+        set("/status/outputs", json!({"parameters": [{"name": "a", "value": "b"}, {"name": "ok", "value": "yes"}]})),
+    ),
+    &[
+        r#"/status/nodes/gate/outputs/parameters: [{"globalName":"ok","name":"ok","value":"yes"}]"#,
+        r#"/status/outputs/parameters: [{"name":"a","value":"b"},{"name":"ok","value":"yes"}]"#,
+    ],
+    vec![json!({
+        "id": 1, "kind": "nodes",
+        "nodes": {"gate": {"outputs": {"parameters": [{"name": "ok", "globalName": "ok", "value": "yes"}]}}},
+        "outputs": [{"name": "ok", "value": "yes"}],
     })]
 )]
 #[case::node_set_to_nothing(
@@ -164,7 +180,7 @@ fn lines(left: &[&str], more: &[&str]) -> Vec<String> {
     vec![json!({
         "id": 1, "kind": "nodes",
         "nodes": {"gate": {"outputs": {"parameters": [{"name": "ok", "globalName": "ok", "value": "yes"}]}}},
-        "outputs": {"parameters": [{"name": "ok", "value": "yes"}]},
+        "outputs": [{"name": "ok", "value": "yes"}],
     })]
 )]
 #[case::resume_that_unpacks(packed(running()), resume(running()), &[], vec![approval(1)])]
@@ -239,6 +255,10 @@ fn commands(#[case] old: Value, #[case] new: Value, #[case] stands: &[&str], #[c
 #[case::outputs_go(
     with(asking(), set("/status/outputs", json!({"parameters": [{"name": "a", "value": "b"}]}))), resume(asking())
 )]
+#[case::an_output_goes(
+    with(asking(), set("/status/outputs", json!({"parameters": [{"name": "a", "value": "b"}]}))), set_output(asking(), "yes")
+)]
+#[case::an_exit_code_comes(running(), with(resume(running()), set("/status/outputs", json!({"exitCode": "0"}))))]
 #[case::a_status_goes(running(), with(resume(running()), remove("/status")))]
 #[case::nodes_become_a_word(running(), with(resume(running()), set("/status/nodes", "x")))]
 #[case::a_status_becomes_a_word(running(), with(running(), set("/status", "x")))]

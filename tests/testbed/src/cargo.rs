@@ -18,6 +18,9 @@ pub async fn build(layout: &Layout, programs: &[(&str, &str)]) -> Result<Vec<Pat
     let output = tokio::process::Command::new(&cargo)
         .args(["build", "--release", "--message-format=json-render-diagnostics"])
         .args(wanted)
+        // Selected for its features alone: with them the crates are those that this very program was built with, and not
+        // built once more.
+        .args(["--package", env!("CARGO_PKG_NAME")])
         .current_dir(layout.workspace())
         .stdin(Stdio::null())
         .output()

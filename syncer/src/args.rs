@@ -1,5 +1,7 @@
 //! The command line.
 
+use std::time::Duration;
+
 use argosy_runtime::admin::AdminArgs;
 use argosy_runtime::client::ClientArgs;
 use argosy_runtime::telemetry::LogArgs;
@@ -20,6 +22,9 @@ pub struct Args {
     /// Identity of the control cluster on the copies [default: the UID of its kube-system namespace]
     #[arg(long, value_name = "ID")]
     pub control_id: Option<String>,
+    /// How long copies of templates, ConfigMaps and Secrets stay in a cluster where no workflow uses them any more
+    #[arg(long, default_value = "5m", value_parser = humantime::parse_duration, value_name = "DURATION")]
+    pub keep_unused: Duration,
     #[command(flatten)]
     pub client: ClientArgs,
     #[command(flatten)]

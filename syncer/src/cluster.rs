@@ -46,6 +46,8 @@ pub struct Shared {
     /// Who this process is, among the holders of Leases.
     pub identity: String,
     pub control_id: String,
+    /// How long copies of what workflows refer to stay where none uses them.
+    pub keep_unused: Duration,
     pub known: Arc<Known>,
     pub announcer: Announcer,
 }
@@ -131,7 +133,8 @@ impl ClusterTask {
         let originals = workflows("originals", control.clone(), routed);
         let copies = workflows("copies", wec.clone(), delivered);
         let create_namespaces = cluster.spec.create_namespaces;
-        let preflight = Preflight::new(cluster.spec.copy.clone(), self.shared.namespace.clone());
+        let Shared { namespace, keep_unused, .. } = &self.shared;
+        let preflight = Preflight::new(cluster.spec.copy.clone(), namespace.clone(), *keep_unused);
         let (shared, lease, metrics) = (self.shared.clone(), Arc::clone(lease), self.metrics.clone());
         let work = Arc::new(Work::new(shared, here, wec.clone(), create_namespaces, preflight, lease, metrics));
         let inventory = Inventory::new(Arc::clone(&work));

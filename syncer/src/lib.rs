@@ -45,7 +45,7 @@ use crate::metrics::Metrics;
 
 /// Runs until a signal.
 pub async fn run(args: Args) -> Result<()> {
-    let Args { namespace, identity, control_id, client, admin, logs } = args;
+    let Args { namespace, identity, control_id, keep_unused, client, admin, logs } = args;
     logs.init()?;
     let shutdown = shutdown::on_signal().context("cannot listen for signals")?;
     let listener = admin.bind().await.context("cannot listen for health and metrics (--admin-listen)")?;
@@ -72,7 +72,7 @@ pub async fn run(args: Args) -> Result<()> {
         }
         tracing::info!(control_id, identity, "syncer starts");
         let announcer = Announcer::new(control.clone(), &identity);
-        let shared = Shared { control, namespace, identity, control_id, known, announcer };
+        let shared = Shared { control, namespace, identity, control_id, keep_unused, known, announcer };
         let placer = placer::run(shared.clone(), shutdown.clone());
         tokio::join!(registry::run(shared, metrics, shutdown.clone()), placer);
         anyhow::Ok(())

@@ -43,6 +43,8 @@ pub struct Preflight {
     consent: Consent,
     /// The syncer's own namespace: its Secrets are the ways to other clusters.
     own_namespace: String,
+    /// How long a copy stays that nothing uses.
+    keep: Duration,
     /// Copies that were seen to be used, or written.
     seen: Mutex<HashMap<Dependency, Seen>>,
 }
@@ -74,8 +76,8 @@ struct Looked {
 }
 
 impl Preflight {
-    pub fn new(consent: Consent, own_namespace: String) -> Self {
-        Self { consent, own_namespace, seen: Mutex::default() }
+    pub fn new(consent: Consent, own_namespace: String, keep: Duration) -> Self {
+        Self { consent, own_namespace, keep, seen: Mutex::default() }
     }
 
     fn copying(&self, namespace: &str, kind: Kind) -> Copying {

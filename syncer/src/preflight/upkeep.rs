@@ -17,14 +17,12 @@ use super::kind::{Kind, Reference, from_text};
 use super::{Dependency, Preflight, Seen};
 use crate::work::{StepError, Work, locked};
 
-/// How often.
+/// How often at least.
 const EVERY: Duration = Duration::from_secs(60);
-/// For how long a copy stays that nothing uses: the next workflow often wants the same.
-const GRACE: Duration = Duration::from_secs(300);
 
 /// Looks after the copies until cancelled.
 pub async fn run(work: &Work) {
-    let mut ticks = interval(EVERY);
+    let mut ticks = interval(work.preflight.keep.clamp(Duration::from_secs(1), EVERY));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
@@ -36,11 +34,11 @@ pub async fn run(work: &Work) {
 }
 
 impl Preflight {
-    /// Whether nothing has used a copy for long enough. The time runs from when that was first seen.
+    /// Whether nothing has used a copy for long enough: the next workflow often wants the same. The time runs from when that was first seen.
     fn has_outlived(&self, dependency: &Dependency, now: Instant) -> bool {
         let mut seen = locked(&self.seen);
         let seen = seen.entry(dependency.clone()).or_insert(Seen { used: now, written: None });
-        now.duration_since(seen.used) >= GRACE
+        now.duration_since(seen.used) >= self.keep
     }
 }
 
@@ -66,7 +64,7 @@ impl Work {
                 self.drop_copy(&dependency, metadata).await?;
             }
         }
-        locked(&self.preflight.seen).retain(|_, seen| seen.used.elapsed() < 2 * GRACE);
+        locked(&self.preflight.seen).retain(|_, seen| seen.used.elapsed() < 2 * self.preflight.keep);
         Ok(())
     }
 
@@ -136,9 +134,11 @@ mod tests {
     use super::*;
     use argosy_api::workload_cluster::Copy as Consent;
 
+    const GRACE: Duration = Duration::from_secs(300);
+
     #[test]
     fn a_copy_goes_when_nothing_has_used_it_for_a_while() {
-        let preflight = Preflight::new(Consent::default(), "argosy".into());
+        let preflight = Preflight::new(Consent::default(), "argosy".into(), GRACE);
         let reference = |name: &str| Reference { kind: Kind::ConfigMap, name: name.into() };
         let (known, other) =
             (Dependency::new("team", &reference("known")), Dependency::new("team", &reference("other")));

@@ -158,7 +158,8 @@ pub async fn start(testbed: &Testbed, name: &str) -> Result<()> {
             // Nothing stands between it and the API server that would have to learn that it goes.
             "--drain=0s".to_owned(),
         ],
-        _ => vec!["--identity=testbed".to_owned(), format!("--log={LOG}")],
+        // Nobody wants to wait here for what no workflow uses any more.
+        _ => vec!["--identity=testbed".to_owned(), format!("--log={LOG}"), "--keep-unused=20s".to_owned()],
     };
     Daemon::new(&testbed.layout, "control", name, &kept(testbed, program))
         .args([format!("--kubeconfig={}", kubeconfig.display()), format!("--namespace={NAMESPACE}")])

@@ -73,6 +73,20 @@ impl RequestError {
         }
     }
 
+    /// Whether what was to be written is more than the API server, or the etcd behind it, takes.
+    pub fn is_too_large(&self) -> bool {
+        match self {
+            Self::Kube(kube::Error::Api(status)) => {
+                // etcd's own limit, and that of the messages to it, come as internal errors.
+                let is_said = |why| status.message.contains(why);
+                status.code == 413
+                    || (status.code == 500
+                        && ["request is too large", "message larger than max"].into_iter().any(is_said))
+            }
+            _ => false,
+        }
+    }
+
     /// What the API server said, or what kept it from answering: for people, without the layers around it.
     pub fn message(&self) -> String {
         match self {
@@ -96,5 +110,26 @@ pub async fn within<T>(request: impl Future<Output = Result<T, kube::Error>>) ->
     match tokio::time::timeout(DEADLINE, request).await {
         Ok(answer) => answer.map_err(RequestError::Kube),
         Err(_) => Err(RequestError::Deadline),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::core::Status;
+
+    #[test]
+    fn what_is_too_large() {
+        for (code, message, expected) in [
+            (413, "Request entity too large: limit is 3145728", true),
+            (500, "etcdserver: request is too large", true),
+            (500, "rpc error: code = ResourceExhausted desc = trying to send message larger than max (2 vs. 1)", true),
+            (500, "etcdserver: request timed out", false),
+            (422, "spec: too large", false),
+        ] {
+            let status = Status { code, message: message.to_owned(), ..Status::default() };
+            let error = RequestError::Kube(kube::Error::Api(status.boxed()));
+            assert_eq!(error.is_too_large(), expected, "{message}");
+        }
     }
 }

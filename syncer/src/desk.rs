@@ -73,7 +73,19 @@ pub struct Copy {
     pub intents_done: u64,
     /// Whether it is to be archived when it has ended, or has been.
     pub archiving: bool,
-    pub status: Option<Arc<RawValue>>,
+    pub status: CopyStatus,
+}
+
+/// What is kept of a copy's status.
+#[derive(Clone, Debug, Default)]
+pub enum CopyStatus {
+    /// It has none.
+    #[default]
+    None,
+    /// All of it, until it has been returned.
+    Whole(Arc<RawValue>),
+    /// It stands on the original, whose status then had this [`Digest::sum`].
+    Returned(Option<u64>),
 }
 
 const ARGO_LABELS: [&str; 2] = [names::ARGO_PHASE, names::ARGO_COMPLETED];
@@ -110,6 +122,11 @@ impl Original {
         }
     }
 
+    /// The sum of its status, if it has one.
+    pub fn sum(&self) -> Option<u64> {
+        self.status.as_ref().map(Digest::sum)
+    }
+
     /// What is yet to happen to a copy on which everything up to `done` has.
     pub fn pending(&self, done: u64) -> &[Intent] {
         intents::pending(&self.intents, done.max(self.intents_done))
@@ -130,10 +147,18 @@ impl Copy {
             suspended: object.spec.as_ref().is_some_and(|spec| spec.suspend == Some(true)),
             intents_done: intents_done(&object),
             archiving: object.labels().contains_key(names::ARGO_ARCHIVING),
-            status: object.status.filter(|status| status.get() != "null").map(Arc::from),
+            status: match object.status {
+                Some(status) if status.get() != "null" => CopyStatus::Whole(status.into()),
+                _ => CopyStatus::None,
+            },
             uid: object.metadata.uid.unwrap_or_default(),
             resource_version: object.metadata.resource_version.unwrap_or_default(),
         }
+    }
+
+    /// How long its status is, in bytes of JSON, as far as it is kept.
+    pub fn length(&self) -> usize {
+        if let CopyStatus::Whole(status) = &self.status { status.get().len() } else { 0 }
     }
 }
 
@@ -226,6 +251,15 @@ impl<T: Clone> Side<T> {
         self.put(&mut self.state(), object);
     }
 
+    /// Changes what is kept of an object, if it is still this version of it.
+    pub fn amend(&self, key: &Key, version: &str, change: impl FnOnce(&mut T)) {
+        if let Some((known, item)) = self.state().items.get_mut(key)
+            && version.parse() == Ok(*known)
+        {
+            change(item);
+        }
+    }
+
     /// The API server itself says that it is gone.
     pub fn forget(&self, key: &Key) {
         self.state().items.remove(key);
@@ -288,6 +322,18 @@ mod tests {
         assert_eq!(shown(&side, "a").as_deref(), Some("11"));
         side.apply(Event::Apply(object("a", "100")));
         assert_eq!(shown(&side, "a").as_deref(), Some("100"));
+    }
+
+    #[test]
+    fn what_is_known_of_one_version_is_not_said_of_another() {
+        let key = Key { namespace: "n".into(), name: "a".into() };
+        let side = Side::new(Copy::new);
+        side.apply(Event::Apply(object("a", "9")));
+        let status = |side: &Side<Copy>| side.get(&key).map(|copy| copy.status);
+        side.amend(&key, "8", |copy| copy.status = CopyStatus::Returned(None));
+        assert!(matches!(status(&side), Some(CopyStatus::Whole(_))));
+        side.amend(&key, "9", |copy| copy.status = CopyStatus::Returned(None));
+        assert!(matches!(status(&side), Some(CopyStatus::Returned(None))));
     }
 
     #[test]

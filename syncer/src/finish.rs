@@ -148,8 +148,8 @@ impl Work {
         let written = written.map_err(|source| match source.status() {
             // Validation says this of an object; a test in a patch that fails is a 422, too.
             Some(422) if source.message().contains(" is invalid: ") => StepError::Refused { why: source.message() },
-            Some(400 | 403 | 413) => StepError::Refused { why: source.message() },
-            Some(500) if is_too_large(&source.message()) => StepError::Refused { why: source.message() },
+            Some(400 | 403) => StepError::Refused { why: source.message() },
+            _ if source.is_too_large() => StepError::Refused { why: source.message() },
             Some(404 | 409 | 422) => StepError::Outdated,
             _ => StepError::WriteCopy { source },
         })?;
@@ -165,9 +165,4 @@ impl Work {
     fn copies_in(&self, namespace: &str) -> Api<SyncView> {
         Api::namespaced(self.wec.clone(), namespace)
     }
-}
-
-/// Whether it is etcd's limit that an object has met, which the API server hands on as an error of its own.
-fn is_too_large(message: &str) -> bool {
-    message.contains("request is too large") || message.contains("trying to send message larger than max")
 }

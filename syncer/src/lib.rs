@@ -19,12 +19,14 @@ mod kubeconfig;
 mod lease;
 mod metrics;
 mod originals;
+mod pace;
 mod placer;
 mod plan;
 mod preflight;
 mod queue;
 mod readiness;
 mod registry;
+mod size;
 mod status;
 mod work;
 

@@ -22,6 +22,16 @@ impl Work {
         original: &Original,
         operations: Vec<PatchOperation>,
     ) -> Result<(), StepError> {
+        self.write_version(key, original, operations).await.map(drop)
+    }
+
+    /// The same; answers the resourceVersion that it has then.
+    pub(crate) async fn write_version(
+        &self,
+        key: &Key,
+        original: &Original,
+        operations: Vec<PatchOperation>,
+    ) -> Result<Option<String>, StepError> {
         self.check_lease()?;
         let written = patched(&self.shared.control, key, &original.resource_version, operations).await;
         self.metrics.original_writes.inc();
@@ -34,8 +44,9 @@ impl Work {
             }
             _ => StepError::WriteOriginal { source },
         })?;
+        let version = written.metadata.resource_version.clone();
         self.originals.written(written);
-        Ok(())
+        Ok(version)
     }
 
     /// Tells the user what a workflow that was not delivered yet is waiting for, in `status.message`.

@@ -5,7 +5,8 @@ use argosy_runtime::patch::add;
 use json_patch::PatchOperation;
 use serde_json::Value;
 
-use crate::desk::{Copy, Original};
+use crate::desk::{Copy, CopyStatus, Original};
+use crate::size::Form;
 use crate::status::{Returned, StatusError};
 
 /// The cluster whose workflows are decided about.
@@ -27,7 +28,11 @@ pub enum Step {
     /// Create the copy.
     Deliver(Delivery),
     /// Patch the copy's status, and what else is new, onto the original.
-    Return(Vec<PatchOperation>),
+    Return(Return),
+    /// The copy's status stands on the original: keep no more than that it does.
+    Settle,
+    /// The original does not show any more what was returned to it: read the copy again.
+    Reread,
     /// Carry out on the copy what a user did to the original.
     CarryOut(Intent),
     /// Hand the user's `spec.shutdown` on to the copy.
@@ -61,6 +66,8 @@ impl Step {
             Self::Record(_) => "record",
             Self::Deliver(_) => "deliver",
             Self::Return(_) => "return",
+            Self::Settle => "settle",
+            Self::Reread => "reread",
             Self::CarryOut(_) => "carry_out",
             Self::Shutdown(_) => "shutdown",
             Self::Suspend(_) => "suspend",
@@ -76,17 +83,37 @@ impl Step {
     }
 }
 
+/// What is new on a copy.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Return {
+    pub operations: Vec<PatchOperation>,
+    /// Whether it is the whole of a large status, and more will come that can be returned with it.
+    pub can_wait: bool,
+}
+
+/// How a copy's status is returned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Returning {
+    /// In this form, if it is not there yet.
+    As(Form),
+    /// In this form, it was written to the original already: what differs all the same is what the control cluster's API
+    /// server makes of it.
+    Shown(Form),
+    /// Not now; whatever else comes next has not to wait for it.
+    #[default]
+    Later,
+}
+
 /// Decides the next step. Both sides have been listed before this is asked: what is `None` is not there as far as
-/// the watches know. `returned` says that this state of the copy was written to the original already: what differs all the
-/// same is what the control cluster's API server makes of it.
-pub fn plan(original: Option<&Original>, copy: Option<&Copy>, here: &Here, returned: bool) -> Step {
+/// the watches know.
+pub fn plan(original: Option<&Original>, copy: Option<&Copy>, here: &Here, how: Returning) -> Step {
     let copy = copy.filter(|copy| !copy.inherited);
     match (original.filter(|original| !original.deleting), copy) {
         (None, None) => Step::Rest,
         (None, Some(copy)) => remove(copy),
         // A namesake of ours whose original has made way for this one.
         (Some(original), Some(copy)) if copy.origin != original.uid => remove(copy),
-        (Some(original), copy) => next(original, copy, here, returned),
+        (Some(original), copy) => next(original, copy, here, how),
     }
 }
 
@@ -95,7 +122,7 @@ fn remove(copy: &Copy) -> Step {
     if copy.deleting && !copy.held { Step::Rest } else { Step::Remove }
 }
 
-fn next(original: &Original, copy: Option<&Copy>, here: &Here, returned: bool) -> Step {
+fn next(original: &Original, copy: Option<&Copy>, here: &Here, how: Returning) -> Step {
     let delivery = match &original.delivery {
         None if original.completed => return Step::Rest,
         None => match &original.shutdown {
@@ -137,7 +164,7 @@ fn next(original: &Original, copy: Option<&Copy>, here: &Here, returned: bool) -
                 Step::Lost(delivery.clone())
             }
         }
-        Some(copy) => follow(original, copy, delivery, returned),
+        Some(copy) => follow(original, copy, delivery, how),
     }
 }
 
@@ -151,7 +178,7 @@ fn first_attempt(here: &Here) -> Delivery {
 }
 
 /// The copy is the one that was delivered.
-fn follow(original: &Original, copy: &Copy, delivery: &Delivery, returned: bool) -> Step {
+fn follow(original: &Original, copy: &Copy, delivery: &Delivery, how: Returning) -> Step {
     // A copy that goes will not run again: let it go, so that another can begin with what stands on the original.
     if copy.deleting && is_retried(original, copy.intents_done) {
         return if copy.held { Step::Release } else { Step::Rest };
@@ -160,13 +187,21 @@ fn follow(original: &Original, copy: &Copy, delivery: &Delivery, returned: bool)
     if let Some(intent) = original.pending(copy.intents_done).first().filter(|_| !copy.deleting) {
         return Step::CarryOut(intent.clone());
     }
-    let operations = match returning(original, copy, delivery) {
-        Ok(operations) => operations,
-        Err(error) => return Step::Unreadable(error.to_string()),
-    };
-    // The returned final status counts as returned only once it stands on the original.
-    if !operations.is_empty() && !returned {
-        return Step::Return(operations);
+    if matches!(copy.status, CopyStatus::Returned(sum) if sum != original.sum()) {
+        return Step::Reread;
+    }
+    if let Returning::As(form) | Returning::Shown(form) = how {
+        let (new, is_status_kept) = match returning(original, copy, delivery, form) {
+            Ok(new) => new,
+            Err(error) => return Step::Unreadable(error.to_string()),
+        };
+        // The returned final status counts as returned only once it stands on the original.
+        if !new.operations.is_empty() && how == Returning::As(form) {
+            return Step::Return(new);
+        }
+        if is_status_kept {
+            return Step::Settle;
+        }
     }
     match &original.shutdown {
         Some(shutdown) if !copy.completed && copy.shutdown.as_ref() != Some(shutdown) => {
@@ -178,21 +213,31 @@ fn follow(original: &Original, copy: &Copy, delivery: &Delivery, returned: bool)
     }
 }
 
-/// Everything that differs on the original, as one patch: status, Argo's labels, and the copy's UID.
-fn returning(original: &Original, copy: &Copy, delivery: &Delivery) -> Result<Vec<PatchOperation>, StatusError> {
+/// Everything that differs on the original, as one patch: status, Argo's labels, and the copy's UID. And whether all of the
+/// copy's status was looked at for it, which is not needed again once it stands there.
+fn returning(original: &Original, copy: &Copy, delivery: &Delivery, form: Form) -> Result<(Return, bool), StatusError> {
     let mut operations = Vec::new();
+    // Somebody waits for what they asked for, nothing comes after the end, and the first is not of a crowd yet.
+    let mut can_wait = !copy.completed && !copy.deleting && delivery.copy.is_some();
     if copy.intents_done > original.intents_done {
+        can_wait = false;
         let done = Value::String(copy.intents_done.to_string());
         operations.push(add(&["metadata", "annotations", names::INTENTS_DONE], done));
     }
-    let Some(status) = &copy.status else {
-        return Ok(operations);
-    };
-    let returned = Returned::from_copy(status)?;
-    if returned.is_empty() {
-        return Ok(operations);
+    let mut is_kept = false;
+    match &copy.status {
+        CopyStatus::None => return Ok((Return { operations, can_wait }, false)),
+        CopyStatus::Returned(_) => {}
+        CopyStatus::Whole(status) => {
+            let returned = Returned::from_copy(status, form)?;
+            if returned.is_empty() {
+                return Ok((Return { operations, can_wait }, false));
+            }
+            operations.extend(returned.difference(original.status.as_ref()));
+            can_wait &= returned.is_packed();
+            is_kept = true;
+        }
     }
-    operations.extend(returned.difference(original.status.as_ref()));
     for (i, label) in [names::ARGO_PHASE, names::ARGO_COMPLETED].into_iter().enumerate() {
         if let Some(value) =
             copy.argo_labels[i].as_ref().filter(|value| original.argo_labels[i].as_ref() != Some(value))
@@ -208,7 +253,7 @@ fn returning(original: &Original, copy: &Copy, delivery: &Delivery) -> Result<Ve
         let delivery = Delivery { copy: Some(copy.uid.clone()), ..delivery.clone() };
         operations.push(add(&["metadata", "annotations", names::DELIVERY], Value::String(to_text(&delivery))));
     }
-    Ok(operations)
+    Ok((Return { operations, can_wait }, is_kept))
 }
 
 /// The annotation's text.
@@ -222,6 +267,9 @@ mod tests {
     use crate::status::Digest;
     use rstest::rstest;
     use serde_json::json;
+
+    const AT_ONCE: Returning = Returning::As(Form::Whole);
+    const SHOWN: Returning = Returning::Shown(Form::Whole);
 
     fn here() -> Here {
         Here { cluster: "c1".into(), cluster_uid: "k1".into() }
@@ -250,7 +298,12 @@ mod tests {
     }
 
     fn with_status(status: serde_json::Value, copy: Copy) -> Copy {
-        Copy { status: Some(serde_json::value::to_raw_value(&status).unwrap().into()), ..copy }
+        Copy { status: CopyStatus::Whole(serde_json::value::to_raw_value(&status).unwrap().into()), ..copy }
+    }
+
+    /// A copy whose status was returned to an original that shows this one since.
+    fn settled(status: serde_json::Value, copy: Copy) -> Copy {
+        Copy { status: CopyStatus::Returned(shown(status, original()).sum()), ..copy }
     }
 
     fn done(original: Original) -> Original {
@@ -264,8 +317,11 @@ mod tests {
 
     fn name(step: &Step) -> String {
         match step {
-            Step::Return(operations) => {
-                format!("Return {}", operations.iter().map(|op| op.path().to_string()).collect::<Vec<_>>().join(" "))
+            Step::Return(new) => {
+                format!(
+                    "Return {}",
+                    new.operations.iter().map(|op| op.path().to_string()).collect::<Vec<_>>().join(" ")
+                )
             }
             Step::Fail(why) => format!("Fail: {why}"),
             other => format!("{other:?}").split([' ', '(']).next().unwrap().to_owned(),
@@ -278,10 +334,13 @@ mod tests {
     #[case::recorded(Some(delivered(None)), None, "Deliver")]
     #[case::created(Some(delivered(None)), Some(copy()), "Rest")]
     #[case::first_status(Some(delivered(None)), Some(with_status(json!({"phase": "Running"}), copy())), "Return /status /metadata/annotations/argosy.dev~1delivery")]
-    #[case::up_to_date(Some(shown(json!({"phase": "Running"}), delivered(Some("c")))), Some(with_status(json!({"phase": "Running"}), copy())), "Rest")]
+    #[case::up_to_date(Some(shown(json!({"phase": "Running"}), delivered(Some("c")))), Some(with_status(json!({"phase": "Running"}), copy())), "Settle")]
+    #[case::settled(Some(shown(json!({"phase": "Running"}), delivered(Some("c")))), Some(settled(json!({"phase": "Running"}), copy())), "Rest")]
+    #[case::changed_by_somebody(Some(shown(json!({"phase": "Failed"}), delivered(Some("c")))), Some(settled(json!({"phase": "Running"}), copy())), "Reread")]
     #[case::final_status(Some(shown(json!({"phase": "Running"}), delivered(Some("c")))), Some(done_copy()), "Return /status/phase /metadata/labels/workflows.argoproj.io~1phase /metadata/labels/workflows.argoproj.io~1completed")]
-    #[case::returned(Some(done(shown(json!({"phase": "Succeeded"}), delivered(Some("c"))))), Some(done_copy()), "Release")]
-    #[case::released(Some(done(shown(json!({"phase": "Succeeded"}), delivered(Some("c"))))), Some(Copy { held: false, ..done_copy() }), "Rest")]
+    #[case::returned(Some(done(shown(json!({"phase": "Succeeded"}), delivered(Some("c"))))), Some(done_copy()), "Settle")]
+    #[case::returned_and_settled(Some(done(shown(json!({"phase": "Succeeded"}), delivered(Some("c"))))), Some(settled(json!({"phase": "Succeeded"}), done_copy())), "Release")]
+    #[case::released(Some(done(shown(json!({"phase": "Succeeded"}), delivered(Some("c"))))), Some(settled(json!({"phase": "Succeeded"}), Copy { held: false, ..done_copy() })), "Rest")]
     #[case::copy_gone_by_its_ttl(Some(done(delivered(Some("c")))), None, "Rest")]
     #[case::copy_gone_before_its_end(Some(delivered(Some("c"))), None, "Lost")]
     #[case::copy_replaced_by_hand(Some(delivered(Some("c"))), Some(Copy { uid: "d".into(), ..copy() }), "Lost")]
@@ -313,18 +372,18 @@ mod tests {
     #[case::made_from_a_copy_in_the_wec(None, Some(Copy { inherited: true, ..copy() }), "Rest")]
     #[case::hostile_status(Some(delivered(Some("c"))), Some(with_status(json!([1]), copy())), "Unreadable")]
     fn steps(#[case] original: Option<Original>, #[case] copy: Option<Copy>, #[case] expected: &str) {
-        assert_eq!(name(&plan(original.as_ref(), copy.as_ref(), &here(), false)), expected);
+        assert_eq!(name(&plan(original.as_ref(), copy.as_ref(), &here(), AT_ONCE)), expected);
     }
 
     #[test]
     fn another_cluster_of_the_same_name_is_not_delivered_to_again_and_the_original_says_so_once() {
         let elsewhere = Here { cluster_uid: "k2".into(), ..here() };
         for copy_uid in [None, Some("c")] {
-            let Step::Tell(message) = plan(Some(&delivered(copy_uid)), None, &elsewhere, false) else {
+            let Step::Tell(message) = plan(Some(&delivered(copy_uid)), None, &elsewhere, AT_ONCE) else {
                 panic!("not told")
             };
             let told = shown(json!({"phase": "Running", "message": message}), delivered(copy_uid));
-            assert_eq!(plan(Some(&told), None, &elsewhere, false), Step::Rest);
+            assert_eq!(plan(Some(&told), None, &elsewhere, AT_ONCE), Step::Rest);
         }
     }
 
@@ -335,9 +394,40 @@ mod tests {
         let (running, ended) = (other(delivered(Some("c"))), other(done(delivered(Some("c")))));
         let stopped = Original { shutdown: Some("Stop".into()), ..running };
         let copy = with_status(json!({"phase": "Succeeded", "unknown": 1}), copy());
-        assert!(matches!(plan(Some(&stopped), Some(&copy), &here(), false), Step::Return(_)));
-        assert!(matches!(plan(Some(&stopped), Some(&copy), &here(), true), Step::Shutdown(_)));
+        assert!(matches!(plan(Some(&stopped), Some(&copy), &here(), AT_ONCE), Step::Return(_)));
+        assert_eq!(plan(Some(&stopped), Some(&copy), &here(), SHOWN), Step::Settle);
+        let copy = Copy { status: CopyStatus::Returned(stopped.sum()), ..copy };
+        assert!(matches!(plan(Some(&stopped), Some(&copy), &here(), AT_ONCE), Step::Shutdown(_)));
         let copy = Copy { completed: true, ..copy };
-        assert_eq!(plan(Some(&ended), Some(&copy), &here(), true), Step::Release);
+        assert_eq!(plan(Some(&ended), Some(&copy), &here(), AT_ONCE), Step::Release);
+    }
+
+    #[test]
+    fn what_is_put_off_holds_nothing_up() {
+        let stopped =
+            Original { shutdown: Some("Stop".into()), ..shown(json!({"phase": "Running"}), delivered(Some("c"))) };
+        let copy = with_status(json!({"phase": "Running", "compressedNodes": "H4sI"}), copy());
+        assert!(matches!(plan(Some(&stopped), Some(&copy), &here(), Returning::Later), Step::Shutdown(_)));
+        let stopped = Original { shutdown: None, ..stopped };
+        assert_eq!(plan(Some(&stopped), Some(&copy), &here(), Returning::Later), Step::Rest);
+    }
+
+    #[rstest]
+    #[case::packed(delivered(Some("c")), copy(), json!({"compressedNodes": "H4sI"}), true)]
+    #[case::plain(delivered(Some("c")), copy(), json!({"nodes": {"a": {}}}), false)]
+    #[case::first(delivered(None), copy(), json!({"compressedNodes": "H4sI"}), false)]
+    #[case::last(delivered(Some("c")), Copy { completed: true, ..copy() }, json!({"compressedNodes": "H4sI"}), false)]
+    #[case::deleted_in_the_wec(delivered(Some("c")), Copy { deleting: true, ..copy() }, json!({"compressedNodes": "H4sI"}), false)]
+    #[case::approved(wished(delivered(Some("c"))), Copy { intents_done: 1, ..copy() }, json!({"compressedNodes": "H4sI"}), false)]
+    fn what_can_wait(
+        #[case] original: Original,
+        #[case] copy: Copy,
+        #[case] status: serde_json::Value,
+        #[case] expected: bool,
+    ) {
+        let Step::Return(new) = plan(Some(&original), Some(&with_status(status, copy)), &here(), AT_ONCE) else {
+            panic!("it is not returned")
+        };
+        assert_eq!(new.can_wait, expected);
     }
 }

@@ -12,6 +12,8 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+use crate::size::{self, Form};
+
 /// Fields of a status that mean nothing outside the cluster that wrote them: the key of an offloaded status has the
 /// copy's UID in it, locks are per cluster, and artifacts are collected where the copy is.
 const NOT_RETURNED: [&str; 3] = ["offloadNodeStatusVersion", "synchronization", "artifactGCStatus"];
@@ -58,6 +60,13 @@ impl Digest {
         }
     }
 
+    /// One hash for all of it.
+    pub fn sum(&self) -> u64 {
+        // In whatever order they come.
+        let sum = |hashes: &HashMap<String, u64>| hashes.iter().map(|entry| one(&entry)).fold(0, u64::wrapping_add);
+        one(&(sum(&self.fields), self.nodes.as_ref().map(sum)))
+    }
+
     /// Whether a field of the status (not `nodes`) has this value.
     pub fn shows(&self, field: &str, value: &Value) -> bool {
         self.fields.get(field) == hash(value).as_ref()
@@ -65,8 +74,8 @@ impl Digest {
 }
 
 impl Returned {
-    /// Takes what is returned out of a copy's status.
-    pub fn from_copy(status: &RawValue) -> Result<Self, StatusError> {
+    /// Takes what is returned out of a copy's status, in this form.
+    pub fn from_copy(status: &RawValue, form: Form) -> Result<Self, StatusError> {
         let mut fields: Map<String, Value> = serde_json::from_str(status.get())?;
         for field in NOT_RETURNED {
             fields.remove(field);
@@ -76,8 +85,14 @@ impl Returned {
         if let Some(Value::Object(stored)) = fields.get_mut("storedWorkflowTemplateSpec") {
             stored.insert("suspend".to_owned(), Value::Bool(true));
         }
+        size::bring(&mut fields, status.get().len(), form);
         let digest = Digest::over(fields.iter(), fields.get("nodes").and_then(Value::as_object));
         Ok(Self { fields, digest })
+    }
+
+    /// Whether its nodes are packed, so that each change of them is all of them.
+    pub fn is_packed(&self) -> bool {
+        size::is_packed(&self.fields)
     }
 
     /// Whether Argo has said anything yet.
@@ -133,6 +148,12 @@ fn hash(value: &Value) -> Option<u64> {
     Some(hasher.finish())
 }
 
+fn one(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
 fn hash_into(value: &Value, hasher: &mut DefaultHasher) {
     match value {
         Value::Null => 0_u8.hash(hasher),
@@ -168,7 +189,7 @@ mod tests {
     /// What the operations make of an original, and how many they are.
     fn returned(original: Option<Value>, copy: &Value) -> (usize, Value) {
         let digest = original.as_ref().map(|status| Digest::of(&raw(status)).unwrap());
-        let operations = Returned::from_copy(&raw(copy)).unwrap().difference(digest.as_ref());
+        let operations = Returned::from_copy(&raw(copy), Form::Whole).unwrap().difference(digest.as_ref());
         let mut object = original.map_or(json!({}), |status| json!({ "status": status }));
         json_patch::patch(&mut object, &operations).unwrap();
         (operations.len(), object["status"].take())
@@ -203,8 +224,25 @@ mod tests {
 
     #[test]
     fn a_status_of_another_type_is_an_error() {
-        assert!(Returned::from_copy(&raw(&json!("x"))).is_err());
+        assert!(Returned::from_copy(&raw(&json!("x")), Form::Whole).is_err());
         assert!(Digest::of(&raw(&json!([]))).is_err());
+    }
+
+    #[test]
+    fn a_sum_tells_statuses_apart() {
+        let sum = |status: Value| Digest::of(&raw(&status)).unwrap().sum();
+        let statuses = [
+            json!({}),
+            json!({"phase": "Running"}),
+            json!({"phase": "Failed"}),
+            json!({"nodes": {}}),
+            json!({"phase": "Running", "nodes": {"a": 1, "b": 2}}),
+            json!({"phase": "Running", "nodes": {"a": 2, "b": 1}}),
+            json!({"a": 1, "b": 2, "phase": "Running"}),
+        ];
+        let sums: std::collections::BTreeSet<u64> = statuses.iter().cloned().map(sum).collect();
+        assert_eq!(sums.len(), statuses.len());
+        assert_eq!(sum(json!({"b": 1, "a": {"x": null}})), sum(json!({"a": {}, "b": 1, "c": null})));
     }
 
     fn status() -> impl Strategy<Value = Value> {
@@ -224,7 +262,7 @@ mod tests {
         fn what_was_returned_needs_nothing_more(original in prop::option::of(status()), copy in status()) {
             let (_, after) = returned(original, &copy);
             let digest = Some(&after).filter(|after| !after.is_null()).map(|after| Digest::of(&raw(after)).unwrap());
-            prop_assert!(Returned::from_copy(&raw(&copy)).unwrap().difference(digest.as_ref()).is_empty());
+            prop_assert!(Returned::from_copy(&raw(&copy), Form::Whole).unwrap().difference(digest.as_ref()).is_empty());
         }
     }
 }

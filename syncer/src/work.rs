@@ -3,21 +3,22 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use argosy_api::workflow::SyncView;
-use argosy_runtime::client::RequestError;
+use argosy_runtime::client::{RequestError, within};
 use json_patch::PatchOperation;
-use kube::Client;
 use kube::runtime::watcher::Event;
+use kube::{Api, Client, ResourceExt};
 use thiserror::Error;
 use tokio::task::JoinSet;
 
 use crate::cluster::Shared;
-use crate::desk::{Copy, Key, Original, Side};
+use crate::desk::{Copy, CopyStatus, Key, Original, Side};
 use crate::lease::Lease;
 use crate::metrics::ClusterMetrics;
-use crate::plan::{Here, Step, plan};
+use crate::pace::{Difference, Past, Turn};
+use crate::plan::{Here, Return, Returning, Step, plan};
 use crate::preflight::Preflight;
 use crate::queue::Queue;
 
@@ -37,8 +38,8 @@ pub struct Work {
     pub(crate) copies: Side<Copy>,
     queue: Queue<Key>,
     failures: Mutex<HashMap<Key, Failing>>,
-    /// What was last returned of each copy, as a hash: the same is not written twice in a row.
-    returned: Mutex<HashMap<Key, u64>>,
+    /// What was returned of each copy, and when.
+    returned: Mutex<HashMap<Key, Past>>,
 }
 
 /// A key whose step has not worked.
@@ -193,24 +194,26 @@ impl Work {
                 let work = Arc::clone(&self);
                 retries.spawn(async move {
                     tokio::time::sleep(delay).await;
-                    work.retry(key);
+                    work.ask_again(key);
                 });
             }
         }
     }
 
-    async fn step(&self, key: &Key) -> Result<(), StepError> {
+    /// Takes the next step. Answers when to look at the workflow again, if somebody has to ask for that.
+    async fn step(&self, key: &Key) -> Result<Option<Duration>, StepError> {
         let (original, copy) = (self.originals.get(key), self.copies.get(key));
-        let step = self.plan(key, original.as_ref(), copy.as_ref());
+        let (step, again) = self.plan(key, original.as_ref(), copy.as_ref());
         tracing::debug!(workflow = %key, step = step.label(), "next step");
         match (step, original, copy) {
             (Step::Record(delivery), Some(original), _) => self.record(key, &original, &delivery).await?,
             (Step::Deliver(delivery), Some(original), _) => self.deliver(key, &original, &delivery).await?,
-            (Step::Return(operations), Some(original), _) => {
-                let print = fingerprint(&operations);
-                self.write_original(key, &original, operations).await?;
-                locked(&self.returned).insert(key.clone(), print);
+            (Step::Return(new), Some(original), Some(copy)) => self.return_status(key, &original, &copy, new).await?,
+            (Step::Settle, Some(original), Some(copy)) => {
+                let shown = CopyStatus::Returned(original.sum());
+                self.copies.amend(key, &copy.resource_version, |copy| copy.status = shown);
             }
+            (Step::Reread, _, Some(copy)) => self.reread(key, &copy).await?,
             (Step::Tell(message), Some(original), _) => self.tell(key, &original, &message).await?,
             (Step::Lost(delivery), Some(original), _) => self.lost(key, &original, &delivery).await?,
             (Step::Again(delivery), Some(original), _) => self.again(key, &original, &delivery).await?,
@@ -221,41 +224,85 @@ impl Work {
             }
             (Step::Suspend(suspend), _, Some(copy)) => self.suspend(key, &copy, suspend).await?,
             (Step::Shutdown(shutdown), _, Some(copy)) => self.shut_down(key, &copy, &shutdown).await?,
-            (Step::Release, _, Some(copy)) => return self.release(key, &copy).await,
+            (Step::Release, _, Some(copy)) => return self.release(key, &copy).await.map(|()| None),
             (Step::Remove, _, Some(copy)) => self.remove(key, &copy).await?,
             (Step::Unreadable(why), ..) => return Err(StepError::Unreadable { why }),
-            _ => return Ok(()),
+            _ => return Ok(again),
         }
         // One step leads to the next without waiting for the watch: the desk has the answer already.
         self.queue.push(key.clone());
+        Ok(again)
+    }
+
+    /// The next step, and when to look again where the return of a status is put off.
+    fn plan(&self, key: &Key, original: Option<&Original>, copy: Option<&Copy>) -> (Step, Option<Duration>) {
+        let past = locked(&self.returned).get(key).cloned().unwrap_or_default();
+        let form = past.form(copy.map_or(0, Copy::length));
+        let step = plan(original, copy, &self.here, Returning::As(form));
+        let (Step::Return(new), Some(original)) = (&step, original) else { return (step, None) };
+        let difference = Difference {
+            print: fingerprint(&new.operations),
+            can_wait: new.can_wait,
+            version: &original.resource_version,
+        };
+        match past.turn(difference, Instant::now()) {
+            Turn::Now => (step, None),
+            Turn::Never => {
+                tracing::debug!(workflow = %key, "its status cannot be shown exactly as it is");
+                (plan(Some(original), copy, &self.here, Returning::Shown(form)), None)
+            }
+            Turn::After(delay) => {
+                let again = locked(&self.returned).get_mut(key).is_some_and(Past::wait).then_some(delay);
+                (plan(Some(original), copy, &self.here, Returning::Later), again)
+            }
+        }
+    }
+
+    /// Writes what is new on a copy to its original; in a smaller form the next time, if it is too large.
+    async fn return_status(&self, key: &Key, original: &Original, copy: &Copy, new: Return) -> Result<(), StepError> {
+        let print = fingerprint(&new.operations);
+        let written = self.write_version(key, original, new.operations).await;
+        let mut returned = locked(&self.returned);
+        let past = returned.entry(key.clone()).or_default();
+        match written {
+            Err(StepError::WriteOriginal { source }) if source.is_too_large() && past.refused(copy.length()) => {
+                tracing::info!(workflow = %key, length = copy.length(), "its status is too large for the control cluster");
+                Ok(())
+            }
+            written => written.map(|version| past.returned(print, version, Instant::now())),
+        }
+    }
+
+    /// Reads a copy again of whose status no more is kept than that it was returned.
+    async fn reread(&self, key: &Key, copy: &Copy) -> Result<(), StepError> {
+        let api: Api<SyncView> = Api::namespaced(self.wec.clone(), &key.namespace);
+        let live = within(api.get_opt(&key.name)).await.map_err(|source| StepError::ReadCopy { source })?;
+        match live.filter(|live| live.uid().as_ref() == Some(&copy.uid)) {
+            Some(live) => self.copies.written(live),
+            None => self.copies.forget(key),
+        }
         Ok(())
     }
 
-    /// The next step. What was just written and differs all the same is not written again: the control cluster's API
-    /// server takes fields out or puts defaults in, where its CRDs are others than the WEC's.
-    fn plan(&self, key: &Key, original: Option<&Original>, copy: Option<&Copy>) -> Step {
-        let step = plan(original, copy, &self.here, false);
-        let Step::Return(operations) = &step else { return step };
-        if locked(&self.returned).get(key) != Some(&fingerprint(operations)) {
-            return step;
-        }
-        tracing::debug!(workflow = %key, "its status cannot be shown exactly as it is");
-        plan(original, copy, &self.here, true)
-    }
-
-    fn retry(&self, key: Key) {
+    fn ask_again(&self, key: Key) {
         if let Some(failing) = locked(&self.failures).get_mut(&key) {
             failing.retry = false;
+        }
+        if let Some(past) = locked(&self.returned).get_mut(&key) {
+            past.waited();
         }
         self.queue.push(key);
     }
 
     /// Keeps count of failures; says when to try again, unless another try is on its way already.
-    fn judge(&self, key: &Key, result: Result<(), StepError>) -> Option<Duration> {
+    fn judge(&self, key: &Key, result: Result<Option<Duration>, StepError>) -> Option<Duration> {
         let mut failures = locked(&self.failures);
-        let Err(error) = result else {
-            failures.remove(key);
-            return None;
+        let error = match result {
+            Ok(again) => {
+                failures.remove(key);
+                return again;
+            }
+            Err(error) => error,
         };
         let failing = failures.entry(key.clone()).or_default();
         let delay = error.backoff(failing.count);

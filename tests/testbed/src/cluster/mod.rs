@@ -1,5 +1,6 @@
 //! The clusters of a testbed: what all of them share, whichever their nodes are.
 
+pub mod audit;
 pub mod control_plane;
 pub mod pki;
 pub mod played;

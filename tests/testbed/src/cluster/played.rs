@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 
 use super::Cluster;
+use super::audit;
 use super::control_plane::{self, ControlPlane, EtcdEndpoint};
 use crate::cargo;
 use crate::layout::{Layout, State};
@@ -38,6 +39,9 @@ pub async fn up(layout: &Layout, state: &mut State, programs: &Programs, progres
     for (name, number) in state.clusters().into_iter().zip(0..) {
         let port = state.port(&api_server(&name))?;
         planes.push(plane(name, number, port, etcd_ports.0));
+    }
+    if let Some(control) = planes.first_mut() {
+        control.extra_args = audit::args(layout)?;
     }
     // Saved before anything listens, so that what a killed run leaves is found again on the same ports.
     state.save(layout)?;

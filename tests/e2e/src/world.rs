@@ -7,7 +7,7 @@ use argosy_api::{names, workflow};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
-use kube::core::DynamicObject;
+use kube::core::{DynamicObject, PartialObjectMeta};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::{Value, json};
 use testbed::layout::Nodes;
@@ -192,6 +192,11 @@ fn is_ready(pod: &Pod) -> bool {
 /// Workflows of a namespace.
 pub fn workflows(client: &Client, namespace: &str) -> Api<DynamicObject> {
     Api::namespaced_with(client.clone(), namespace, &workflow::api_resource())
+}
+
+/// The same, as far as their metadata.
+pub fn metadata(client: &Client, namespace: &str) -> Api<PartialObjectMeta<workflow::Workflow<(), ()>>> {
+    Api::namespaced(client.clone(), namespace)
 }
 
 /// A workflow of one step that takes this long, played or real.

@@ -11,6 +11,7 @@ mod outage;
 mod placement;
 mod profile;
 mod ruled;
+mod scale;
 mod skew;
 mod steady;
 
@@ -55,8 +56,8 @@ pub fn disruptive() -> Vec<Case> {
     [outage::cases(), guard::cases()].into_iter().flatten().collect()
 }
 
-/// Cases that change the sizes of nodes, which only played ones can, or the full CRDs, which are theirs: one at a time,
-/// after all others.
+/// Cases that only played nodes can bear, for they change their sizes or are many, and those about the full CRDs, which are
+/// theirs: one at a time, after all others.
 pub fn sized() -> Vec<Case> {
-    [skew::cases(), load::cases()].into_iter().flatten().collect()
+    [skew::cases(), load::cases(), scale::cases()].into_iter().flatten().collect()
 }

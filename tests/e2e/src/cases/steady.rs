@@ -49,7 +49,7 @@ async fn long_step(world: World) -> Result<()> {
 }
 
 /// Every version of a workflow until it is completed.
-async fn versions(api: Api<DynamicObject>, name: String) -> Result<Vec<DynamicObject>> {
+pub(super) async fn versions(api: Api<DynamicObject>, name: String) -> Result<Vec<DynamicObject>> {
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
     let mut events = std::pin::pin!(watcher::watcher(api, config).default_backoff());
     let mut seen: Vec<DynamicObject> = Vec::new();

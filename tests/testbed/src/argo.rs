@@ -18,6 +18,8 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::cluster::{client, token};
+use crate::database::Database;
+use crate::layout::CONTROL;
 use crate::layout::write_file;
 use crate::process::{self, Daemon, wait_until};
 use crate::{Cluster, Layout, Progress, programs::Programs};
@@ -31,6 +33,8 @@ pub const CONTROLLER: &str = "workflow-controller";
 /// The image of Argo's own containers in a pod.
 pub const EXECUTOR_IMAGE: &str = "quay.io/argoproj/argoexec:v3.7.4";
 
+/// The variable by which Argo's programs keep all nodes in the database; `true` or anything else.
+const OFFLOAD_ALL: &str = "ALWAYS_OFFLOAD_NODE_STATUS";
 /// The controller logs this as soon as it has seen everything there is and gets to work.
 const AT_WORK: &str = "Starting CronWorkflow controller";
 /// How long one write, and how long the start of the controller, may take. The full CRDs keep an API server busy for half
@@ -50,6 +54,21 @@ pub enum CrdFlavour {
     Full,
 }
 
+/// How Argo is to be installed.
+pub struct Wanted<'a> {
+    /// Its CRDs.
+    pub crds: CrdFlavour,
+    /// The database for its archive, and for what is too large for etcd.
+    pub database: Option<&'a Database>,
+}
+
+impl Wanted<'_> {
+    /// Whether all nodes of a cluster's workflows are kept in the database, not those of large ones only.
+    fn offloads_all(&self, cluster: &Cluster) -> bool {
+        self.database.is_some() && cluster.name != CONTROL
+    }
+}
+
 /// Installs Argo Workflows in a cluster, starts its controller, which serves all namespaces, and waits until it is at
 /// work. May be called again: then it mends what is missing, and leaves a controller that runs alone.
 ///
@@ -59,20 +78,25 @@ pub async fn install(
     layout: &Layout,
     programs: &Programs,
     cluster: &Cluster,
-    crds: CrdFlavour,
+    wanted: &Wanted<'_>,
     progress: &Progress,
 ) -> Result<()> {
     let step = progress.step(format!("Argo Workflows in {}", cluster.name));
     let work = async {
         let client = cluster.client().await?;
         step.detail("definitions");
-        install_crds(&client, programs.argo_manifests(), crds).await?;
+        install_crds(&client, programs.argo_manifests(), wanted.crds).await?;
         step.detail("settings and rights");
-        for object in objects(programs.argo_manifests())? {
+        let settings = settings(wanted.database.map(|database| database.settings(&cluster.name)))?;
+        for object in objects(programs.argo_manifests(), &settings)? {
             apply(&client, &object).await?;
         }
         step.detail("controller");
-        start_controller(layout, programs, cluster, &client).await
+        let _turn = match wanted.database {
+            Some(database) => Some(database.turn().await),
+            None => None,
+        };
+        start_controller(layout, programs, cluster, &client, wanted).await
     };
     work.await.with_context(|| format!("{}: installing Argo Workflows", cluster.name))?;
     step.done("");
@@ -131,15 +155,28 @@ async fn install_crd(client: &Client, plural: &str, file: &Path) -> Result<()> {
     apply(client, crd).await
 }
 
+/// The controller's settings, in YAML.
+fn settings(persistence: Option<Value>) -> Result<String> {
+    let mut settings = json!({
+        "executor": {"imagePullPolicy": "IfNotPresent"},
+        // Controllers that share a machine's network would fight for the port, and lose.
+        "metricsConfig": {"enabled": false},
+    });
+    if let Some(persistence) = persistence {
+        settings["persistence"] = persistence;
+    }
+    serde_saphyr::to_string(&settings).context("writing the controller's settings")
+}
+
 /// Everything but the CRDs, in an order that can be applied.
-fn objects(manifests: &Path) -> Result<Vec<Value>> {
+fn objects(manifests: &Path, settings: &str) -> Result<Vec<Value>> {
     let mut objects = vec![
         json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}),
+        Database::secret(NAMESPACE),
         json!({
             "apiVersion": "v1", "kind": "ConfigMap",
             "metadata": {"name": "workflow-controller-configmap", "namespace": NAMESPACE},
-            // Metrics off: controllers that share a machine's network would fight for the port, and lose.
-            "data": {"config": "executor:\n  imagePullPolicy: IfNotPresent\nmetricsConfig:\n  enabled: false\n"}
+            "data": {"config": settings}
         }),
         // Upstream's minimum for the executor, for every service account instead of one by one.
         json!({
@@ -207,7 +244,13 @@ async fn apply(client: &Client, object: &Value) -> Result<()> {
     Ok(())
 }
 
-async fn start_controller(layout: &Layout, programs: &Programs, cluster: &Cluster, client: &Client) -> Result<()> {
+async fn start_controller(
+    layout: &Layout,
+    programs: &Programs,
+    cluster: &Cluster,
+    client: &Client,
+    wanted: &Wanted<'_>,
+) -> Result<()> {
     let kubeconfig = kubeconfig_of(layout, cluster, client, CONTROLLER, SERVICE_ACCOUNT).await?;
     let log = layout.logs().join(&cluster.name).join(format!("{CONTROLLER}.log"));
     let before = std::fs::metadata(&log).map_or(0, |metadata| metadata.len());
@@ -223,6 +266,7 @@ async fn start_controller(layout: &Layout, programs: &Programs, cluster: &Cluste
         .env("LEADER_ELECTION_DISABLE", "true")
         // A change of a pod is looked at after this time; 10 s by itself, 1 s also in Argo's own tests.
         .env("DEFAULT_REQUEUE_TIME", "1s")
+        .env(OFFLOAD_ALL, wanted.offloads_all(cluster).to_string())
         .in_netns(cluster.netns.as_deref())
         .start()?;
     let from = if controller.fresh { before } else { 0 };

@@ -88,6 +88,9 @@ struct Wanted {
     /// Run argo-server in the control cluster, too
     #[arg(long)]
     argo_server: bool,
+    /// Give Argo a PostgreSQL: for its archive, and for all nodes of the workload clusters' workflows (played nodes only)
+    #[arg(long)]
+    database: bool,
 }
 
 /// Runs the command that the process was started with.
@@ -138,6 +141,7 @@ impl Wanted {
             argosy: !self.no_argosy,
             crds: self.crds,
             argo_server: self.argo_server,
+            database: self.database,
         }
     }
 }

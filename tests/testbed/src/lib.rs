@@ -16,6 +16,7 @@ pub mod argosy;
 mod cargo;
 pub mod cli;
 pub mod cluster;
+pub mod database;
 pub mod demo;
 pub mod images;
 pub mod layout;

@@ -5,6 +5,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 
+use crate::database;
 use crate::layout::Nodes;
 use crate::process::{run, search_path};
 use crate::progress::Progress;
@@ -28,6 +29,18 @@ const REAL: [(&str, &str); 10] = [
     ("busybox", "busybox-static"),
 ];
 
+/// The Debian package with the database that keeps Argo's archive.
+const POSTGRESQL: &str = "postgresql";
+
+/// What keeps a database from this machine; `None`: it has one, or can have it.
+pub fn no_database() -> Option<String> {
+    let has_programs = database::programs().is_some() || (is_root() && locate("apt-get").is_some());
+    if !has_programs {
+        return Some(format!("no PostgreSQL, and nobody who may install it (Debian package {POSTGRESQL}, as root)"));
+    }
+    database::own_address().err().map(|error| format!("{error:#}"))
+}
+
 /// The kind of nodes to take when the user names none: real ones where this machine can have them.
 pub fn possible_nodes() -> Nodes {
     if is_root() && cfg!(target_os = "linux") && (missing(&REAL).is_empty() || locate("apt-get").is_some()) {
@@ -37,12 +50,20 @@ pub fn possible_nodes() -> Nodes {
     }
 }
 
-/// Checks everything, and installs the Debian packages that real nodes need.
+/// Checks everything, and installs the Debian packages that real nodes, and a database, need.
 ///
 /// # Errors
 /// Something is missing that cannot be installed; one message names all of it and what to do.
-pub async fn ensure(nodes: Nodes, progress: &Progress) -> Result<()> {
+pub async fn ensure(nodes: Nodes, with_database: bool, progress: &Progress) -> Result<()> {
     let mut problems = Vec::new();
+    if with_database && database::programs().is_none() {
+        if is_root() && locate("apt-get").is_some() {
+            let step = progress.step(format!("installing the Debian package {POSTGRESQL}"));
+            install(&[POSTGRESQL]).await?;
+            step.done("");
+        }
+        problems.extend(no_database());
+    }
     if !cfg!(target_os = "linux") {
         problems.push("Linux: a testbed runs on nothing else".to_owned());
     }

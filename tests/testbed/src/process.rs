@@ -261,6 +261,7 @@ pub fn stop_all(dir: &Path) -> usize {
 const STAGES: [&[&str]; 2] = [
     &[
         "workflow-controller",
+        "argo-server",
         "player",
         "kubelet",
         "kube-proxy",

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::argo::{self, CrdFlavour};
 use crate::argosy;
 use crate::cluster::{Cluster, played, real};
+use crate::database;
 use crate::layout::{DEFAULT_NAME, Layout, Nodes, State};
 use crate::prerequisites;
 use crate::process;
@@ -29,6 +30,10 @@ pub struct Options {
     pub crds: CrdFlavour,
     /// Whether argo-server runs in the control cluster.
     pub argo_server: bool,
+    /// Whether Argo has a database: it archives workflows there, and each workload cluster's keeps all nodes in it, as
+    /// it does by itself with those of large workflows only; then argo-server runs in these clusters, too. Played nodes
+    /// only.
+    pub database: bool,
 }
 
 impl Options {
@@ -41,6 +46,7 @@ impl Options {
             argosy: true,
             crds: CrdFlavour::default(),
             argo_server: false,
+            database: false,
         }
     }
 }
@@ -78,7 +84,8 @@ impl Testbed {
             options.nodes.or(known.as_ref().map(|state| state.nodes)).unwrap_or_else(prerequisites::possible_nodes);
         let wecs = options.wecs.or(known.as_ref().map(|state| state.wecs)).unwrap_or(2);
         fits_what_is_up(&layout, known.as_ref(), nodes, wecs)?;
-        prerequisites::ensure(nodes, &progress).await?;
+        ensure!(!options.database || nodes == Nodes::Played, "a testbed with a database has played nodes");
+        prerequisites::ensure(nodes, options.database, &progress).await?;
         let programs = Programs::prepare(&layout, nodes, &progress).await?;
 
         let _lock = layout.lock()?;
@@ -98,12 +105,19 @@ impl Testbed {
             Nodes::Played => played::up(&layout, &mut state, &programs, &progress).await?,
         };
         state.save(&layout)?;
-        let installs =
-            clusters.iter().map(|cluster| argo::install(&layout, &programs, cluster, options.crds, &progress));
+        let database = match options.database {
+            true => Some(database::start(&layout, &mut state, &progress).await?),
+            false => None,
+        };
+        let wanted = argo::Wanted { crds: options.crds, database: database.as_ref() };
+        let installs = clusters.iter().map(|cluster| argo::install(&layout, &programs, cluster, &wanted, &progress));
         futures::future::try_join_all(installs).await?;
         let mut testbed = Self::assemble(layout, state, programs, progress, clusters)?;
         if options.argo_server {
             argo::server::start(&mut testbed).await?;
+        }
+        if options.database {
+            argo::server::start_beside_workflows(&mut testbed).await?;
         }
         if options.argosy {
             argosy::install(&mut testbed).await?;

@@ -14,6 +14,9 @@ pub type WholeWorkflow = Workflow<Map<String, Value>, Map<String, Value>>;
 const NOT_DELIVERED: [&str; 4] =
     [names::ARGO_COMPLETED, names::ARGO_PHASE, names::ARGO_ARCHIVING, names::ARGO_INSTANCE];
 
+/// Where a status has its nodes.
+const NODES: [&str; 2] = ["nodes", "compressedNodes"];
+
 /// Builds the copy of an original: same name and namespace, the user's labels, annotations and spec without what the
 /// rule takes out (`removed`), marked with where it comes from, and without what ties the original to the control
 /// cluster. ownerReferences would have the WEC's garbage collector delete it; finalizers would never be released there.
@@ -43,8 +46,9 @@ pub fn copy_of(original: &WholeWorkflow, removed: &[JsonPath], control_id: &str,
         spec.remove("suspend");
     }
     let mut data = Map::from_iter([("spec".to_owned(), Value::Object(spec))]);
-    // A status with nodes before anything ran is part of what was created: a memoized resubmit.
-    if let Some(status) = original.status.as_ref().filter(|status| status.contains_key("nodes")) {
+    // A status with nodes before anything ran is part of what was created: a memoized resubmit, a retry from the archive.
+    let has_nodes = |status: &&Map<String, Value>| NODES.iter().any(|nodes| status.contains_key(*nodes));
+    if let Some(status) = original.status.as_ref().filter(has_nodes) {
         data.insert("status".to_owned(), Value::Object(status.clone()));
     }
     DynamicObject {
@@ -155,8 +159,9 @@ mod tests {
 
     #[test]
     fn a_status_with_nodes_was_given_at_creation_and_goes_along() {
-        let memoized = json!({"metadata": {}, "spec": {}, "status": {"nodes": {"a": {"phase": "Succeeded"}}}});
-        assert_eq!(copied(memoized)["status"], json!({"nodes": {"a": {"phase": "Succeeded"}}}));
+        for status in [json!({"nodes": {"a": {"phase": "Succeeded"}}}), json!({"compressedNodes": "H4sI"})] {
+            assert_eq!(copied(json!({"metadata": {}, "spec": {}, "status": status}))["status"], status);
+        }
     }
 
     #[test]

@@ -253,6 +253,13 @@ fn not_routed(whole: &WholeWorkflow) -> Option<&'static str> {
     if !suspended {
         return Some("it is not suspended here, so it would run twice; was it created before Argosy was installed?");
     }
+    let offloaded = whole.status.as_ref().and_then(|status| status.get("offloadNodeStatusVersion"));
+    if offloaded.is_some_and(|version| version.as_str().is_some_and(|version| !version.is_empty())) {
+        return Some(
+            "the nodes that it was created with are in this cluster's database, so it would run from its beginning; \
+             `argo resubmit` it instead",
+        );
+    }
     placement_of(whole).is_none().then_some(
         "it has no readable annotation argosy.dev/placement, so Argosy's webhook has not routed it; create it anew",
     )

@@ -11,7 +11,7 @@ use flate2::read::{GzEncoder, MultiGzDecoder};
 use ruzstd::decoding::StreamingDecoder;
 
 /// The most bytes that are unpacked. Nodes shrink to about a tenth, and etcd takes objects of 1.5 MB.
-pub const MOST_UNPACKED: usize = 16 << 20;
+const MOST_UNPACKED: usize = 16 << 20;
 
 /// How every gzip of Argo's begins, in base64.
 const GZIP: &str = "H4sI";

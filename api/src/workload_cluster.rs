@@ -75,6 +75,28 @@ pub struct WorkloadClusterSpec {
     /// Which of the objects that a workflow refers to may be copied to the cluster.
     #[serde(default)]
     pub copy: Copy,
+    /// Where argo-server is in the cluster. Needed where Argo there keeps the nodes of large workflows in a database
+    /// (`nodeStatusOffLoad`), from which nobody else can read them.
+    #[serde(default)]
+    pub argo_server: ArgoServer,
+}
+
+/// A Service of argo-server, which the cluster's API server leads to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ArgoServer {
+    /// The Service's namespace.
+    #[schemars(regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub namespace: String,
+    /// Protocol, name and port of the Service, as a rule on `services/proxy` names it: `https:argo-server:2746`.
+    #[schemars(regex(pattern = "^(https?:)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(:[-a-z0-9]+)?$"))]
+    pub service: String,
+}
+
+impl Default for ArgoServer {
+    fn default() -> Self {
+        Self { namespace: "argo".to_owned(), service: "https:argo-server:2746".to_owned() }
+    }
 }
 
 /// Which kinds of objects may be copied to the cluster when a workflow refers to them.

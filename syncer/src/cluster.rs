@@ -17,6 +17,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::announce::Announcer;
+use crate::argo_server::ArgoServer;
 use crate::credentials::{self, Credentials};
 use crate::health::{self, Seen, Trouble};
 use crate::inventory::Inventory;
@@ -26,7 +27,7 @@ use crate::metrics::ClusterMetrics;
 use crate::plan::Here;
 use crate::preflight::{self, Preflight};
 use crate::readiness::{Readiness, Verdict};
-use crate::work::Work;
+use crate::work::{Wec, Work};
 
 /// How often a cluster that answers is asked whether it still does.
 const PROBE: Duration = Duration::from_secs(5);
@@ -121,7 +122,7 @@ impl ClusterTask {
 
     async fn session(&self, current: &Current, lease: &Arc<Lease>, readiness: &mut Readiness) -> End {
         let cluster = current.cluster.as_ref();
-        let (wec, seen) = match self.connect(cluster, readiness).await {
+        let (Wec { client: wec, argo_server }, seen) = match self.connect(cluster, readiness).await {
             Ok(connected) => connected,
             Err(trouble) => return End::Trouble(trouble),
         };
@@ -136,7 +137,8 @@ impl ClusterTask {
         let Shared { namespace, keep_unused, .. } = &self.shared;
         let preflight = Preflight::new(cluster.spec.copy.clone(), namespace.clone(), *keep_unused);
         let (shared, lease, metrics) = (self.shared.clone(), Arc::clone(lease), self.metrics.clone());
-        let work = Arc::new(Work::new(shared, here, wec.clone(), create_namespaces, preflight, lease, metrics));
+        let ways = Wec { client: wec.clone(), argo_server };
+        let work = Arc::new(Work::new(shared, here, ways, create_namespaces, preflight, lease, metrics));
         let inventory = Inventory::new(Arc::clone(&work));
         let credentials = Credentials {
             control: &self.shared.control,
@@ -159,7 +161,7 @@ impl ClusterTask {
     }
 
     /// Makes the client and has a first look, which is reported.
-    async fn connect(&self, cluster: &WorkloadCluster, readiness: &mut Readiness) -> Result<(Client, Seen), Trouble> {
+    async fn connect(&self, cluster: &WorkloadCluster, readiness: &mut Readiness) -> Result<(Wec, Seen), Trouble> {
         let reference = &cluster.spec.kubeconfig_secret;
         let named = format!("Secret {}/{}", self.shared.namespace, reference.name);
         let secrets: Api<Secret> = Api::namespaced(self.shared.control.clone(), &self.shared.namespace);
@@ -179,7 +181,9 @@ impl ClusterTask {
             .map_err(|error| Trouble { reason: "KubeconfigInvalid", message: format!("{named}: {error}") })?;
         let looked = self.look(cluster, &wec, None, readiness).await;
         let (seen, _) = looked.map_err(|trouble| credentials::explain(trouble, &self.name, &secret, &reference.key))?;
-        Ok((wec, seen))
+        let token = kubeconfig::token(&secret, reference);
+        let argo_server = ArgoServer::new(&wec, cluster, token.as_deref());
+        Ok((Wec { client: wec, argo_server }, seen))
     }
 
     /// Looks at the WEC until it is clear whether it is ready, and reports it if it is. Tells whether that took only
@@ -264,7 +268,8 @@ async fn sweep(work: &Work) {
 async fn changed(mut now: watch::Receiver<Current>, before: &Current) {
     let way = |current: &Current| {
         let spec = &current.cluster.spec;
-        (spec.kubeconfig_secret.clone(), spec.create_namespaces, spec.copy.clone(), current.secret.clone())
+        let argo = (spec.copy.clone(), spec.argo_server.clone());
+        (spec.kubeconfig_secret.clone(), spec.create_namespaces, argo, current.secret.clone())
     };
     let before = way(before);
     if now.wait_for(|now| way(now) != before).await.is_err() {

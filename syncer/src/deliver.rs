@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DynamicObject, ObjectMeta, PostParams};
 use kube::{Api, ResourceExt};
+use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 
 use crate::copy::{WholeWorkflow, copy_of};
@@ -144,7 +145,13 @@ impl Work {
         let mut dropped = Vec::new();
         differences(&copy.data["spec"], &created.data["spec"], "spec", &mut dropped);
         // What the watch would say of it, without waiting for the watch.
-        Ok((SyncView { metadata: created.metadata, spec: None, status: None }, dropped))
+        let status = created.data.get("status").filter(|status| !status.is_null());
+        let created = SyncView {
+            spec: serde_json::from_value(created.data["spec"].clone()).ok(),
+            status: status.and_then(|status| to_raw_value(status).ok()),
+            metadata: created.metadata,
+        };
+        Ok((created, dropped))
     }
 
     /// Makes the namespace, if it was its absence that a creation was refused for, and if it may be made.

@@ -224,7 +224,7 @@ impl<T: Clone> Side<T> {
             }
             Event::InitApply(object) => {
                 state.listed.insert(Key::of(&object));
-                vec![self.put(&mut state, object)]
+                vec![self.seen(&mut state, object)]
             }
             Event::InitDone => {
                 state.synced = true;
@@ -233,7 +233,7 @@ impl<T: Clone> Side<T> {
                 gone.iter().for_each(|key| drop(state.items.remove(key)));
                 gone
             }
-            Event::Apply(object) => vec![self.put(&mut state, object)],
+            Event::Apply(object) => vec![self.seen(&mut state, object)],
             Event::Delete(object) => {
                 let key = Key::of(&object);
                 state.items.remove(&key);
@@ -263,6 +263,14 @@ impl<T: Clone> Side<T> {
     /// The API server itself says that it is gone.
     pub fn forget(&self, key: &Key) {
         self.state().items.remove(key);
+    }
+
+    /// A list brings again what has not changed: what has been made of that meanwhile stays.
+    fn seen(&self, state: &mut State<T>, object: SyncView) -> Key {
+        let key = Key::of(&object);
+        let version = Some(version(&object)).filter(|version| *version != u64::MAX);
+        let is_known = state.items.get(&key).is_some_and(|(known, _)| Some(*known) == version);
+        if is_known { key } else { self.put(state, object) }
     }
 
     fn put(&self, state: &mut State<T>, object: SyncView) -> Key {
@@ -322,6 +330,22 @@ mod tests {
         assert_eq!(shown(&side, "a").as_deref(), Some("11"));
         side.apply(Event::Apply(object("a", "100")));
         assert_eq!(shown(&side, "a").as_deref(), Some("100"));
+    }
+
+    #[test]
+    fn a_list_leaves_what_has_not_changed_as_it_is() {
+        let key = Key { namespace: "n".into(), name: "a".into() };
+        let side = Side::new(Copy::new);
+        side.apply(Event::Apply(object("a", "9")));
+        side.amend(&key, "9", |copy| copy.status = CopyStatus::Returned(None));
+        let is_returned = || matches!(side.get(&key).unwrap().status, CopyStatus::Returned(_));
+        for event in [Event::Init, Event::InitApply(object("a", "9")), Event::InitDone] {
+            side.apply(event);
+        }
+        assert!(is_returned());
+        // Read from the API server itself.
+        side.written(object("a", "9"));
+        assert!(!is_returned());
     }
 
     #[test]

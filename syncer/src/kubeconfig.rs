@@ -8,6 +8,7 @@ use argosy_runtime::client::configure;
 use k8s_openapi::api::core::v1::Secret;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use serde_json::Value;
 use thiserror::Error;
 
 /// What is wrong with a cluster's kubeconfig.
@@ -36,6 +37,13 @@ pub async fn client(secret: &Secret, key: &SecretKey) -> Result<Client, Kubeconf
     // Nor does the syncer's own environment choose the way to a WEC.
     config.proxy_url = None;
     Client::try_from(config).map_err(|source| KubeconfigError::Build { key, source })
+}
+
+/// The token that it signs in with, if it does with one.
+pub fn token(secret: &Secret, key: &SecretKey) -> Option<String> {
+    let bytes = secret.data.as_ref()?.get(&key.key)?;
+    let kubeconfig: Value = serde_saphyr::from_slice(&bytes.0).ok()?;
+    argosy_api::kubeconfig::token(&kubeconfig).map(ToOwned::to_owned)
 }
 
 /// Parses the kubeconfig and refuses what it must not hold.

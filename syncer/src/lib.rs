@@ -3,6 +3,7 @@
 //! `plan` decides which of these comes next.
 
 mod announce;
+mod argo_server;
 mod args;
 mod cluster;
 mod condition;
@@ -13,6 +14,7 @@ mod desk;
 mod end;
 mod finish;
 mod health;
+mod hydrate;
 mod intents;
 mod inventory;
 mod kubeconfig;
@@ -24,6 +26,7 @@ mod placer;
 mod plan;
 mod preflight;
 mod queue;
+mod readable;
 mod readiness;
 mod registry;
 mod size;

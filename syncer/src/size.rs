@@ -12,8 +12,8 @@ const LARGE: usize = 1 << 20;
 
 const NODES: &str = "nodes";
 const PACKED: &str = "compressedNodes";
-/// The condition of a status that does not show all of its nodes.
-const OMITTED: &str = "NodesOmitted";
+/// Type of the condition of a status that does not show all of its nodes.
+pub const NOT_SHOWN: &str = "NodesNotShown";
 
 /// Forms of a status, each smaller than the one before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -100,7 +100,7 @@ fn tell(status: &mut Map<String, Value>, shown: usize, all: usize) {
         "{shown} of {all} nodes are shown here: with the others the workflow would be larger than an API server takes; the \
          cluster that it runs in has them all"
     );
-    let condition = json!({"type": OMITTED, "status": "True", "message": message});
+    let condition = json!({"type": NOT_SHOWN, "status": "True", "message": message});
     match status.get_mut("conditions") {
         Some(Value::Array(conditions)) => conditions.push(condition),
         _ => drop(status.insert("conditions".to_owned(), json!([condition]))),
@@ -160,7 +160,7 @@ mod tests {
     #[case::unreadable(json!({"phase": "Succeeded", "finishedAt": "t", "compressedNodes": "KLUv/QQA"}))]
     fn at_last_the_end_alone_is_shown(#[case] status: Value) {
         let (mut shown, _) = brought(status, 9, Form::Bare);
-        assert_eq!(shown["conditions"][0]["type"].take(), OMITTED);
+        assert_eq!(shown["conditions"][0]["type"].take(), NOT_SHOWN);
         shown.as_object_mut().unwrap().remove("conditions");
         assert_eq!(shown, json!({"phase": "Succeeded", "finishedAt": "t"}));
     }

@@ -13,6 +13,7 @@ use kube::{Api, Client, ResourceExt};
 use thiserror::Error;
 use tokio::task::JoinSet;
 
+use crate::argo_server::ArgoServer;
 use crate::cluster::Shared;
 use crate::desk::{Copy, CopyStatus, Key, Original, Side};
 use crate::lease::Lease;
@@ -25,11 +26,19 @@ use crate::queue::Queue;
 /// How many workflows of a cluster are written at a time.
 const WORKERS: usize = 32;
 
+/// The ways to a WEC.
+pub struct Wec {
+    /// To its API server.
+    pub client: Client,
+    pub argo_server: ArgoServer,
+}
+
 /// Everything that one cluster's steps need.
 pub struct Work {
     pub(crate) shared: Shared,
     pub(crate) here: Here,
     pub(crate) wec: Client,
+    pub(crate) argo_server: ArgoServer,
     pub(crate) create_namespaces: bool,
     pub(crate) preflight: Preflight,
     pub(crate) lease: Arc<Lease>,
@@ -72,6 +81,8 @@ pub enum StepError {
     Refused { why: String },
     #[error("the copy's status cannot be read: {why}")]
     Unreadable { why: String },
+    #[error("the copy's nodes cannot be read: {why}")]
+    Unread { why: String },
 }
 
 impl StepError {
@@ -86,6 +97,7 @@ impl StepError {
             Self::WriteCopy { .. } => "write_copy",
             Self::Refused { .. } => "refused",
             Self::Unreadable { .. } => "unreadable_status",
+            Self::Unread { .. } => "unread_nodes",
         }
     }
 
@@ -104,7 +116,7 @@ impl Work {
     pub fn new(
         shared: Shared,
         here: Here,
-        wec: Client,
+        wec: Wec,
         create_namespaces: bool,
         preflight: Preflight,
         lease: Arc<Lease>,
@@ -113,7 +125,8 @@ impl Work {
         Self {
             shared,
             here,
-            wec,
+            wec: wec.client,
+            argo_server: wec.argo_server,
             create_namespaces,
             preflight,
             lease,
@@ -202,8 +215,15 @@ impl Work {
 
     /// Takes the next step. Answers when to look at the workflow again, if somebody has to ask for that.
     async fn step(&self, key: &Key) -> Result<Option<Duration>, StepError> {
-        let (original, copy) = (self.originals.get(key), self.copies.get(key));
-        let (step, again) = self.plan(key, original.as_ref(), copy.as_ref());
+        let (original, mut copy) = (self.originals.get(key), self.copies.get(key));
+        let unread = match &mut copy {
+            Some(copy) => self.make_readable(key, copy).await?,
+            None => None,
+        };
+        let (mut step, again) = self.plan(key, original.as_ref(), copy.as_ref());
+        if let Some(unread) = unread {
+            step = unread.instead(step, || plan(original.as_ref(), copy.as_ref(), &self.here, Returning::Later))?;
+        }
         tracing::debug!(workflow = %key, step = step.label(), "next step");
         match (step, original, copy) {
             (Step::Record(delivery), Some(original), _) => self.record(key, &original, &delivery).await?,

@@ -73,7 +73,9 @@ impl Work {
             return Err(StepError::Outdated);
         }
         let copy = Copy { resource_version: live.resource_version().unwrap_or_default(), ..copy.clone() };
-        let (mut operations, mut trouble) = operations(&serde_json::json!(live), intent);
+        let mut whole = serde_json::json!(live);
+        self.add_nodes(key, &mut whole).await?;
+        let (mut operations, mut trouble) = operations(&whole, intent);
         if let (Wish::Retry(retry), None) = (&intent.wish, &trouble) {
             operations.extend(self.prepare_retry(key, original, &live, &operations).await?);
             self.delete_pods(key, retry).await?;

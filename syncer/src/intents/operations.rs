@@ -43,8 +43,12 @@ pub fn operations(copy: &Value, intent: &Intent) -> (Vec<PatchOperation>, Option
     (operations, trouble)
 }
 
-/// The copy with its nodes laid open, where it is so large that Argo packs them.
+/// The copy with its nodes laid open, where it is so large that Argo packs them, or keeps them in a database, from where
+/// they have been added to it.
 fn unpacked(copy: &Value) -> Option<Value> {
+    if is_offloaded(copy) {
+        return Some(copy.clone());
+    }
     let packed = copy["status"]["compressedNodes"].as_str().filter(|packed| !packed.is_empty())?;
     let nodes: Map<String, Value> = serde_json::from_str(&unpack(packed)?).ok()?;
     let mut copy = copy.clone();
@@ -52,7 +56,12 @@ fn unpacked(copy: &Value) -> Option<Value> {
     Some(copy)
 }
 
-/// The operations for a copy whose nodes are packed.
+fn is_offloaded(copy: &Value) -> bool {
+    copy["status"]["offloadNodeStatusVersion"].as_str().is_some_and(|version| !version.is_empty())
+}
+
+/// The operations for a copy whose nodes are packed, or in a database. The latter are written packed: Argo then takes
+/// them from there, and puts what comes of them into the database again.
 fn repacked(mut whole: Value, operations: Vec<PatchOperation>) -> Vec<PatchOperation> {
     let is_of_a_node = |operation: &PatchOperation| operation.path().as_str().starts_with("/status/nodes/");
     let (of_nodes, mut operations): (Vec<_>, Vec<_>) = operations.into_iter().partition(is_of_a_node);
@@ -60,6 +69,9 @@ fn repacked(mut whole: Value, operations: Vec<PatchOperation>) -> Vec<PatchOpera
     let _ = json_patch::patch(&mut whole, &of_nodes);
     let packed = pack(&whole["status"]["nodes"].to_string());
     operations.push(add(&["status", "compressedNodes"], Value::String(packed)));
+    if is_offloaded(&whole) {
+        operations.push(remove(&["status", "offloadNodeStatusVersion"]));
+    }
     operations
 }
 
@@ -218,6 +230,26 @@ mod tests {
         let unpacked = unpack(after["status"]["compressedNodes"].as_str().unwrap()).unwrap();
         assert_eq!(serde_json::from_str::<Value>(&unpacked).unwrap(), node("Succeeded"));
         assert_eq!((&after["status"]["nodes"], trouble), (&json!(null), None));
+    }
+
+    #[test]
+    fn nodes_that_are_in_a_database_are_taken_from_the_object_from_then_on() {
+        let node = |phase: &str| json!({"g": {"type": "Suspend", "phase": phase}});
+        let mut offloaded = copy("false", node("Running"));
+        offloaded["status"]["offloadNodeStatusVersion"] = json!("fnv:1");
+        let wish = json!({"id": 1, "kind": "nodes", "nodes": {"g": {"phase": "Succeeded"}}});
+        let intent: Intent = serde_json::from_value(wish).unwrap();
+        let (operations, trouble) = operations(&offloaded, &intent);
+        // In the WEC it has no nodes.
+        offloaded["status"]["nodes"].take();
+        json_patch::patch(&mut offloaded, &operations).unwrap();
+        let status = &offloaded["status"];
+        let unpacked = unpack(status["compressedNodes"].as_str().unwrap()).unwrap();
+        assert_eq!(serde_json::from_str::<Value>(&unpacked).unwrap(), node("Succeeded"));
+        assert_eq!(
+            (&status["offloadNodeStatusVersion"], &status["nodes"], trouble),
+            (&json!(null), &json!(null), None)
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ mod plan;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use argosy_api::workload_cluster::{Copy, SECRET_KEY, SECRET_SUFFIX, SecretKey};
+use argosy_api::workload_cluster::{ArgoServer, Copy, SECRET_KEY, SECRET_SUFFIX, SecretKey};
 use argosy_api::{WorkloadCluster, WorkloadClusterSpec, names};
 use argosy_runtime::client::{RequestError, within};
 use argosy_runtime::snapshot::Snapshot;
@@ -160,6 +160,7 @@ async fn create(
         namespaces: Vec::new(),
         create_namespaces: false,
         copy: Copy::default(),
+        argo_server: ArgoServer::default(),
     };
     let mut cluster = WorkloadCluster::new(name, spec);
     cluster.metadata.labels =

@@ -1,7 +1,8 @@
 //! Brings up a testbed for each kind of nodes in turn, runs the cases in it, and ends it.
 //!
 //! `cargo test --release -p e2e` runs all; further arguments after `--` select cases as with any test
-//! (`-- played::` or `-- "30 s"`, `--list`). Real nodes need root; elsewhere their cases count as ignored.
+//! (`-- played::` or `-- "30 s"`, `--list`). Real nodes need root, and a database PostgreSQL; elsewhere their cases count
+//! as ignored.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -41,7 +42,11 @@ fn run(args: &Arguments) -> Result<bool> {
     for stage in stages() {
         let groups = stage.groups(&runtime, None);
         let is_wanted = groups.iter().flatten().any(|trial| is_selected(args, trial));
-        let impossible = stage.options.nodes == Some(Nodes::Real) && prerequisites::possible_nodes() != Nodes::Real;
+        let impossible = stage.impossible();
+        if let (true, Some(why)) = (is_wanted && !args.list, &impossible) {
+            eprintln!("e2e: the cases on {} are left out: {why}", stage.options.name);
+        }
+        let impossible = impossible.is_some();
         if args.list || impossible {
             let trials = groups.into_iter().flatten().map(|trial| trial.with_ignored_flag(impossible)).collect();
             let _ = libtest_mimic::run(args, trials);
@@ -79,10 +84,14 @@ fn stages() -> Vec<Stage> {
             whole,
         }
     };
+    let mut with_database = stage("e2e-database", Nodes::Played, CrdFlavour::Minimal, true);
+    with_database.options.database = true;
+    with_database.options.wecs = Some(1);
     vec![
         stage("e2e-policies-minimal", Nodes::Played, CrdFlavour::Minimal, false),
         stage("e2e-policies-full", Nodes::Played, CrdFlavour::Full, false),
         stage("e2e-played", Nodes::Played, CrdFlavour::Full, true),
+        with_database,
         stage("e2e-real", Nodes::Real, CrdFlavour::Minimal, true),
     ]
 }
@@ -106,6 +115,15 @@ impl Stage {
         }
         runtime.block_on(testbed.down())?;
         Ok(fine)
+    }
+
+    /// Why it cannot be had on this machine.
+    fn impossible(&self) -> Option<String> {
+        let is_real = self.options.nodes == Some(Nodes::Real);
+        if is_real && prerequisites::possible_nodes() != Nodes::Real {
+            return Some("real nodes need root, and Debian's packages".to_owned());
+        }
+        if self.options.database { prerequisites::no_database() } else { None }
     }
 
     async fn up(&self) -> Result<Testbed> {
@@ -155,6 +173,13 @@ impl Stage {
             let name = format!("a local and a routed workflow, to {}", verb.name);
             trial(name, Box::new(move |world| runtime.block_on(verbs::compare(world, &verb))))
         };
+        if self.options.database {
+            // What the commands do must not depend on where Argo keeps the nodes.
+            let tried = verbs::archive_verbs().into_iter().chain(verbs::verbs()).map(of_verb);
+            let [peaceful, disruptive] = cases::offloaded();
+            let peaceful = tried.chain(peaceful.into_iter().map(&of_case)).collect();
+            return [peaceful, disruptive.into_iter().map(of_case).collect()];
+        }
         let is_played = self.options.nodes == Some(Nodes::Played);
         let compared = if is_played { verbs::verbs() } else { Vec::new() }.into_iter().map(of_verb);
         let peaceful = compared.chain(demonstrated).chain(cases::peaceful().into_iter().map(of_case)).collect();

@@ -7,6 +7,7 @@ mod guard;
 mod join;
 mod life;
 mod load;
+mod offloaded;
 mod outage;
 mod placement;
 mod profile;
@@ -54,6 +55,12 @@ pub fn peaceful() -> Vec<Case> {
 /// Cases that take Argosy's programs or clusters out of use: one at a time.
 pub fn disruptive() -> Vec<Case> {
     [outage::cases(), guard::cases()].into_iter().flatten().collect()
+}
+
+/// Cases about workflows whose nodes are in a database, on a testbed that has one: those that may run beside each other,
+/// and those that may not.
+pub fn offloaded() -> [Vec<Case>; 2] {
+    [offloaded::peaceful(), offloaded::disruptive()]
 }
 
 /// Cases that only played nodes can bear, for they change their sizes or are many, and those about the full CRDs, which are

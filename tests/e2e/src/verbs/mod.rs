@@ -1,5 +1,6 @@
 //! Argo's commands, each tried on a local and on a routed workflow: what is seen of both must be the same.
 
+mod archive;
 mod outcome;
 mod scripts;
 mod shapes;
@@ -26,9 +27,14 @@ macro_rules! verb {
 }
 use verb;
 
-/// All of them.
+/// All but those that need an archive.
 pub fn verbs() -> Vec<Verb> {
     scripts::verbs()
+}
+
+/// Those that need one.
+pub fn archive_verbs() -> Vec<Verb> {
+    archive::verbs()
 }
 
 /// The namespaces in which they are tried: one without a rule, and one whose workflows are routed.

@@ -32,17 +32,17 @@ pub(super) fn verbs() -> Vec<Verb> {
 }
 
 /// `argo VERB -n NAMESPACE …`; what it printed.
-async fn argo(world: &World, namespace: &str, args: &[&str], input: &str) -> Result<String> {
+pub(super) async fn argo(world: &World, namespace: &str, args: &[&str], input: &str) -> Result<String> {
     let (verb, rest) = args.split_first().context("a command")?;
     world.run("argo", &[&[*verb, "-n", namespace], rest].concat(), input).await
 }
 
-async fn created(world: &World, namespace: &str, workflow: &Value) -> Result<String> {
+pub(super) async fn created(world: &World, namespace: &str, workflow: &Value) -> Result<String> {
     argo(world, namespace, &["submit", "-o", "name", "/dev/stdin"], &workflow.to_string()).await
 }
 
 /// Waits until a workflow has ended, and says how.
-async fn ended(world: &World, namespace: &str, name: &str) -> Result<String> {
+pub(super) async fn ended(world: &World, namespace: &str, name: &str) -> Result<String> {
     seen(world, namespace, name, |object| {
         let status = &object.data["status"];
         let is_done = object.labels().get("workflows.argoproj.io/completed").is_some_and(|done| done == "true");
@@ -152,10 +152,14 @@ async fn set_and_resume(world: World, namespace: String) -> Result<String> {
 
 /// When a node began, to tell whether it was run again.
 async fn started(world: &World, namespace: &str, name: &str, node: &str) -> Result<Value> {
-    let object = world.originals(namespace).get(name).await?;
+    Ok(began(&world.originals(namespace).get(name).await?, node))
+}
+
+/// The same of a workflow that is at hand.
+pub(super) fn began(object: &DynamicObject, node: &str) -> Value {
     let nodes = object.data["status"]["nodes"].as_object();
     let found = nodes.into_iter().flat_map(|nodes| nodes.values()).find(|one| one["displayName"] == node);
-    Ok(found.map(|node| node["startedAt"].clone()).unwrap_or_default())
+    found.map(|node| node["startedAt"].clone()).unwrap_or_default()
 }
 
 /// Lets a workflow fail and retries it; tells what came of it and which pods ran again.
@@ -212,15 +216,21 @@ async fn gone(world: &World, namespace: &str, args: &[&str]) -> Result<String> {
     let name = created(world, namespace, &one("300s")).await?;
     seen(world, namespace, &name, |object| phase_of(object, &name) == "Running").await?;
     argo(world, namespace, &[&["delete", &name], args].concat(), "").await?;
+    gone_everywhere(world, namespace, &name).await?;
+    Ok("gone, and its pods".to_owned())
+}
+
+/// Waits until a workflow and its pods are in no cluster.
+pub(super) async fn gone_everywhere(world: &World, namespace: &str, name: &str) -> Result<()> {
     for client in std::iter::once(&world.control).chain(&world.wecs) {
-        world.presence(&crate::world::workflows(client, namespace), &name, false).await?;
+        world.presence(&crate::world::workflows(client, namespace), name, false).await?;
         wait_for("its pods to go", || async {
-            let pods = world.pods(client, namespace, &name).await?;
+            let pods = world.pods(client, namespace, name).await?;
             Ok(if pods.is_empty() { Ok(()) } else { Err(format!("{} are there", pods.len())) })
         })
         .await?;
     }
-    Ok("gone, and its pods".to_owned())
+    Ok(())
 }
 
 async fn delete(world: World, namespace: String) -> Result<String> {

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 
-use super::verbs;
+use super::{Verb, archive_verbs, verbs};
 
 /// What was seen of each command on a local workflow.
 static SEEN: Mutex<BTreeMap<&'static str, String>> = Mutex::new(BTreeMap::new());
@@ -33,7 +33,7 @@ pub(super) fn note(verb: &'static str, outcome: &str) {
 /// The file was out of date.
 pub fn check(workspace: &Path) -> Result<()> {
     let seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
-    let verbs = verbs();
+    let verbs: Vec<Verb> = verbs().into_iter().chain(archive_verbs()).collect();
     if verbs.iter().any(|verb| !seen.contains_key(verb.name)) {
         return Ok(());
     }

@@ -250,7 +250,7 @@ async fn does_not_fit(world: &World, namespace: &str) -> Result<()> {
     .await?;
     let omitted = |original: &DynamicObject| {
         let conditions = original.data["status"]["conditions"].as_array().cloned().unwrap_or_default();
-        conditions.iter().any(|condition| condition["type"] == "NodesOmitted" && condition["status"] == "True")
+        conditions.iter().any(|condition| condition["type"] == "NodesNotShown" && condition["status"] == "True")
     };
     wait_for("what waits to be shown", || async {
         let original = world.originals(namespace).get(&name).await?;

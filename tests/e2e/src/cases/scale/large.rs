@@ -32,24 +32,33 @@ fn workflow(name: &str, templates: &[Value]) -> Value {
     })
 }
 
-/// So many stages, one after the other: each makes so many nodes, and then something is waited for.
+/// So many stages, one after the other: each makes so many nodes, and something is waited for. Nothing comes after the many
+/// nodes: Argo's controller adds up the progress of all that comes after a node, for each node.
 fn stages(count: usize, nodes: usize) -> Vec<Value> {
     let stage = |n: usize| {
-        let each = json!({"name": format!("s{n}"), "template": "n", "withSequence": {"count": nodes.to_string()}});
-        [json!([each]), between(n)]
+        let before = n.checked_sub(1).map(|before| format!("b{before}"));
+        let many = json!({"name": format!("s{n}"), "template": "n", "withSequence": {"count": nodes.to_string()}});
+        [after(many, before.as_deref()), after(pause(n), before.as_deref())]
     };
     (0..count).flat_map(stage).collect()
 }
 
-/// A step that takes a moment: every fourth with a pod.
-fn between(n: usize) -> Value {
-    json!([{"name": format!("b{n}"), "template": if n % 4 == 3 { "work" } else { "wait" }}])
+/// A task that takes a moment: every fourth with a pod.
+fn pause(n: usize) -> Value {
+    json!({"name": format!("b{n}"), "template": if n % 4 == 3 { "work" } else { "wait" }})
+}
+
+fn after(mut task: Value, before: Option<&str>) -> Value {
+    if let Some(before) = before {
+        task["depends"] = before.into();
+    }
+    task
 }
 
 /// What these call. Names are short, so that nodes are small.
-fn templates(steps: Vec<Value>) -> Vec<Value> {
+fn templates(tasks: Vec<Value>) -> Vec<Value> {
     vec![
-        json!({"name": "main", "steps": steps}),
+        json!({"name": "main", "dag": {"tasks": tasks}}),
         gate("n", Some("0s")),
         gate("wait", Some("500ms")),
         gate("approval", None),
@@ -138,9 +147,12 @@ fn change(before: &DynamicObject, after: &DynamicObject) -> usize {
 pub(super) async fn packed(world: World) -> Result<()> {
     world.namespace(NAMESPACE, json!({"argosy.dev/clusters": "env=testbed"})).await?;
     let mut all = stages(5, 1_000);
-    all.push(json!([{"name": "approval", "template": "approval"}]));
+    all.push(json!({"name": "approval", "template": "approval", "depends": "b4"}));
     // Many small changes of a large workflow.
-    all.extend((10..20).map(between));
+    let pauses = 10..20;
+    all.extend(
+        pauses.map(|n| after(pause(n), Some(&if n == 10 { "approval".to_owned() } else { format!("b{}", n - 1) }))),
+    );
     let name = world.create(NAMESPACE, &workflow("w5k", &templates(all))).await?;
     let copies = tokio::spawn(changes(world.wecs[0].clone(), name.clone()));
     let start = Instant::now();
@@ -231,7 +243,7 @@ pub(super) async fn too_large(world: World) -> Result<()> {
 
 async fn does_not_fit(world: &World, namespace: &str) -> Result<()> {
     let result = json!({"result": noise(100_000)}).to_string();
-    let each = json!([{"name": "each", "template": "tell", "withSequence": {"count": "8"}}]);
+    let each: Vec<Value> = (0..8).map(|n| json!({"name": format!("t{n}"), "template": "tell"})).collect();
     let calls = json!([each, [{"name": "gate", "template": "gate"}], [{"name": "bad", "template": "bad"}]]);
     let mut tell = json!({"name": "tell", "script": {"image": "busybox", "command": ["sh"], "source": "tell"}});
     tell = annotated(annotated(tell, "duration", "100ms"), "outputs", &result);

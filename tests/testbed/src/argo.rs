@@ -267,6 +267,8 @@ async fn start_controller(
         // A change of a pod is looked at after this time; 10 s by itself, 1 s also in Argo's own tests.
         .env("DEFAULT_REQUEUE_TIME", "1s")
         .env(OFFLOAD_ALL, wanted.offloads_all(cluster).to_string())
+        // So often CronWorkflows look at what became of their workflows; 10 s by itself.
+        .env("CRON_SYNC_PERIOD", "1s")
         .in_netns(cluster.netns.as_deref())
         .start()?;
     let from = if controller.fresh { before } else { 0 };

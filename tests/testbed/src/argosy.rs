@@ -132,6 +132,15 @@ pub fn webhook_url(testbed: &Testbed, name: &str) -> Result<String> {
     Ok(format!("https://{}:{port}", testbed.control().host_address))
 }
 
+/// Where a process of a played testbed shows its metrics and whether it is ready.
+///
+/// # Errors
+/// The testbed runs no such process.
+pub fn admin_url(testbed: &Testbed, name: &str) -> Result<String> {
+    let port = testbed.state.ports.get(&admin_port(name)).with_context(|| format!("no port for {name}"))?;
+    Ok(format!("http://{}:{port}", testbed.control().host_address))
+}
+
 /// Starts the daemon `name` ([`WEBHOOK`], [`SECOND_WEBHOOK`] or [`SYNCER`]) of a played testbed; also again, after it was
 /// ended.
 ///

@@ -245,6 +245,22 @@ pub fn stop(layout: &Layout, cluster: &str, daemon: &str) -> bool {
     !found.is_empty()
 }
 
+/// Lets a daemon hang where it is, until [`thaw`]. Answers whether there was one.
+pub fn freeze(layout: &Layout, cluster: &str, daemon: &str) -> bool {
+    signal(layout, cluster, daemon, Signal::STOP)
+}
+
+/// Lets a daemon go on that was frozen. Answers whether there was one.
+pub fn thaw(layout: &Layout, cluster: &str, daemon: &str) -> bool {
+    signal(layout, cluster, daemon, Signal::CONT)
+}
+
+fn signal(layout: &Layout, cluster: &str, daemon: &str, signal: Signal) -> bool {
+    let found: Vec<_> = find(layout.dir()).into_iter().filter(|found| found.is(cluster, daemon)).collect();
+    found.iter().for_each(|process| kill(process.pid, signal));
+    !found.is_empty()
+}
+
 /// Ends every process of the testbed in `dir`: those that make others first (kubelet before containerd, containerd
 /// before its shims), API server and etcd last. Answers how many there were.
 pub fn stop_all(dir: &Path) -> usize {

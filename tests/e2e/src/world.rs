@@ -7,11 +7,12 @@ use argosy_api::{names, workflow};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
-use kube::core::{DynamicObject, PartialObjectMeta};
+use kube::core::{ApiResource, DynamicObject, GroupVersionKind, PartialObjectMeta};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::{Value, json};
 use testbed::layout::Nodes;
 use testbed::{Cluster, Testbed, argosy, process};
+use tokio::process::Command;
 
 /// How long anything may take on a busy machine; every wait is for a condition.
 pub const PATIENCE: Duration = Duration::from_secs(90);
@@ -69,23 +70,14 @@ impl World {
 
     /// The same against another cluster.
     pub async fn run_in(&self, cluster: &Cluster, program: &str, args: &[&str], input: &str) -> Result<String> {
-        use tokio::io::AsyncWriteExt;
-        let mut child = tokio::process::Command::new(self.testbed.layout.bin().join(program))
-            .args(args)
-            .arg("--kubeconfig")
-            .arg(&cluster.kubeconfig)
-            .stdin(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::piped())
-            .stderr(std::process::Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()?;
-        if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(input.as_bytes()).await?;
-        }
-        let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await.context("it did not end")??;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-        ensure!(output.status.success(), "{}", text(&output.stderr));
-        Ok(text(&output.stdout))
+        let mut command = self.program(program);
+        command.args(args).arg("--kubeconfig").arg(&cluster.kubeconfig);
+        output(command, input).await
+    }
+
+    /// One of the testbed's programs, to be run with [`output`].
+    pub fn program(&self, name: &str) -> Command {
+        Command::new(self.testbed.layout.bin().join(name))
     }
 
     /// Creates a workflow with `kubectl create`; answers its name.
@@ -181,6 +173,33 @@ impl World {
         let object: DynamicObject = serde_json::from_value(object)?;
         Ok(workflows(client, namespace).create(&PostParams::default(), &object).await?)
     }
+}
+
+/// Runs a command; answers what it printed, or as an error what it said.
+pub async fn output(mut command: Command, input: &str) -> Result<String> {
+    use tokio::io::AsyncWriteExt;
+    let pipe = std::process::Stdio::piped;
+    let mut child = command.stdin(pipe()).stdout(pipe()).stderr(pipe()).kill_on_drop(true).spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(input.as_bytes()).await?;
+    }
+    let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await.context("it did not end")??;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    ensure!(output.status.success(), "{}", text(&output.stderr));
+    Ok(text(&output.stdout))
+}
+
+/// Applies an object as the administrator; `namespace` is empty for one that has none.
+pub async fn put(client: &Client, namespace: &str, object: Value) -> Result<()> {
+    let object: DynamicObject = serde_json::from_value(object)?;
+    let types = object.types.as_ref().context("an object without a kind")?;
+    let resource = ApiResource::from_gvk(&GroupVersionKind::try_from(types)?);
+    let api: Api<DynamicObject> = match namespace {
+        "" => Api::all_with(client.clone(), &resource),
+        namespace => Api::namespaced_with(client.clone(), namespace, &resource),
+    };
+    api.patch(&object.name_any(), &PatchParams::apply("e2e").force(), &Patch::Apply(&object)).await?;
+    Ok(())
 }
 
 fn is_ready(pod: &Pod) -> bool {

@@ -113,7 +113,10 @@ impl Stage {
         if !fine {
             eprintln!("e2e: logs are in {}", testbed.layout.logs().display());
         }
-        runtime.block_on(testbed.down())?;
+        // For whoever looks into what failed, or tries a case again and again.
+        if std::env::var_os("E2E_KEEP").is_none() {
+            runtime.block_on(testbed.down())?;
+        }
         Ok(fine)
     }
 
@@ -170,12 +173,12 @@ impl Stage {
         });
         let of_verb = |verb: Verb| {
             let runtime = Arc::clone(runtime);
-            let name = format!("a local and a routed workflow, to {}", verb.name);
+            let name = format!("the same of a local and a routed workflow: {}", verb.name);
             trial(name, Box::new(move |world| runtime.block_on(verbs::compare(world, &verb))))
         };
         if self.options.database {
             // What the commands do must not depend on where Argo keeps the nodes.
-            let tried = verbs::archive_verbs().into_iter().chain(verbs::verbs()).map(of_verb);
+            let tried = verbs::archive_verbs().into_iter().chain(verbs::node_verbs()).map(of_verb);
             let [peaceful, disruptive] = cases::offloaded();
             let peaceful = tried.chain(peaceful.into_iter().map(&of_case)).collect();
             return [peaceful, disruptive.into_iter().map(of_case).collect()];
@@ -183,8 +186,9 @@ impl Stage {
         let is_played = self.options.nodes == Some(Nodes::Played);
         let compared = if is_played { verbs::verbs() } else { Vec::new() }.into_iter().map(of_verb);
         let peaceful = compared.chain(demonstrated).chain(cases::peaceful().into_iter().map(of_case)).collect();
-        let sized = if is_played { cases::sized() } else { Vec::new() };
-        [peaceful, cases::disruptive().into_iter().chain(sized).map(of_case).collect()]
+        let of_played =
+            if is_played { [cases::played(), cases::sized()].into_iter().flatten().collect() } else { Vec::new() };
+        [peaceful, cases::disruptive().into_iter().chain(of_played).map(of_case).collect()]
     }
 
     fn name(&self) -> &str {

@@ -1,15 +1,14 @@
 //! What workflows refer to: copied where it may be, missed with a message where it is not, and never taken from others.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use argosy_api::WorkloadCluster;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams};
-use kube::core::{ApiResource, GroupVersionKind};
-use kube::{Api, Client, ResourceExt};
+use kube::api::DeleteParams;
+use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use super::{Case, case};
-use crate::world::{World, labelled, sleeping, wait_for};
+use crate::world::{World, labelled, put, sleeping, wait_for};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
@@ -23,19 +22,6 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 const CLUSTER: &str = "kubestellar.io/cluster";
-
-/// Applies an object as the administrator; `namespace` is empty for one that has none.
-async fn put(client: &Client, namespace: &str, object: Value) -> Result<()> {
-    let object: DynamicObject = serde_json::from_value(object)?;
-    let types = object.types.as_ref().context("an object without a kind")?;
-    let resource = ApiResource::from_gvk(&GroupVersionKind::try_from(types)?);
-    let api: Api<DynamicObject> = match namespace {
-        "" => Api::all_with(client.clone(), &resource),
-        namespace => Api::namespaced_with(client.clone(), namespace, &resource),
-    };
-    api.patch(&object.name_any(), &PatchParams::apply("e2e").force(), &Patch::Apply(&object)).await?;
-    Ok(())
-}
 
 /// A ConfigMap that Argo takes parameters from.
 fn greeting(name: &str, who: &str) -> Value {

@@ -3,10 +3,13 @@
 mod bad_input;
 mod creators;
 mod dependencies;
+mod disconnected;
 mod guard;
+mod harmless;
 mod join;
 mod life;
 mod load;
+mod never_local;
 mod offloaded;
 mod outage;
 mod placement;
@@ -41,6 +44,7 @@ pub fn peaceful() -> Vec<Case> {
         creators::cases(),
         bad_input::cases(),
         dependencies::cases(),
+        harmless::cases(),
         join::cases(),
         life::cases(),
         placement::cases(),
@@ -61,6 +65,11 @@ pub fn disruptive() -> Vec<Case> {
 /// and those that may not.
 pub fn offloaded() -> [Vec<Case>; 2] {
     [offloaded::peaceful(), offloaded::disruptive()]
+}
+
+/// Cases that look at what only the processes of played clusters show, or take too long on real ones: one at a time.
+pub fn played() -> Vec<Case> {
+    [disconnected::cases(), never_local::cases()].into_iter().flatten().collect()
 }
 
 /// Cases that only played nodes can bear, for they change their sizes or are many, and those about the full CRDs, which are

@@ -41,6 +41,16 @@ pub fn gated() -> Value {
     workflow("gated", json!({"entrypoint": "main", "templates": templates}))
 }
 
+/// Two pods, one after the other.
+pub fn pair(first: &str) -> Value {
+    let templates = json!([
+        steps("main", &[("first", "first"), ("second", "second")]),
+        pod("first", first, "0"),
+        pod("second", "100ms", "0"),
+    ]);
+    workflow("pair", json!({"entrypoint": "main", "templates": templates}))
+}
+
 /// Two gates beside each other.
 pub fn two_gates() -> Value {
     let templates = json!([
@@ -79,4 +89,20 @@ pub fn failing() -> Value {
             "arguments": {"parameters": [{"name": "code", "value": "1"}]},
         }),
     )
+}
+
+/// A WorkflowTemplate of one pod.
+pub fn template(name: &str) -> Value {
+    json!({
+        "apiVersion": "argoproj.io/v1alpha1", "kind": "WorkflowTemplate", "metadata": {"name": name},
+        "spec": one("100ms")["spec"],
+    })
+}
+
+/// A CronWorkflow of such workflows.
+pub fn cron(name: &str, schedule: &str, workflow: &Value) -> Value {
+    json!({
+        "apiVersion": "argoproj.io/v1alpha1", "kind": "CronWorkflow", "metadata": {"name": name},
+        "spec": {"schedules": [schedule], "workflowSpec": workflow["spec"]},
+    })
 }

@@ -1,13 +1,12 @@
-//! `docs/verbs.md`: the commands and what was seen of them, as the cases saw it.
+//! `docs/verbs.md`: the commands and fields, and what was seen of them, as the cases saw it.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Verb, archive_verbs, verbs};
+use super::{Of, Verb, archive_verbs, verbs};
 
 /// What was seen of each command on a local workflow.
 static SEEN: Mutex<BTreeMap<&'static str, String>> = Mutex::new(BTreeMap::new());
@@ -19,7 +18,18 @@ What Argo's own commands do on a routed workflow. Each was tried on a workflow t
 that is routed to a workload cluster, on real Argo, and the same was seen of both. Written by `cargo test --release -p
 e2e`; not by hand.
 
-| command | local | routed |
+The last column is for the same command through argo-server, again on both.
+
+| command | local | routed | argo-server |
+|---|---|---|---|
+";
+
+const FIELDS: &str = "
+## What workflows ask for themselves
+
+A routed workflow gets it in its cluster. The original ends with the copy and goes when a local workflow would.
+
+| field | local | routed |
 |---|---|---|
 ";
 
@@ -37,11 +47,19 @@ pub fn check(workspace: &Path) -> Result<()> {
     if verbs.iter().any(|verb| !seen.contains_key(verb.name)) {
         return Ok(());
     }
-    let mut table = HEAD.to_owned();
-    for verb in verbs {
+    let line = |verb: &Verb| {
         let outcome = seen.get(verb.name).map(String::as_str).unwrap_or_default();
-        let _ = writeln!(table, "| `{}` | {outcome} | the same |", verb.name);
-    }
+        let served = match verb.of {
+            Of::Argo => " the same |",
+            Of::Served => " only so |",
+            Of::Other => " |",
+            Of::Field => "",
+        };
+        format!("| `{}` | {outcome} | the same |{served}\n", verb.name)
+    };
+    let (fields, commands): (Vec<_>, Vec<_>) = verbs.into_iter().partition(|verb| verb.of == Of::Field);
+    let lines = |verbs: &[Verb]| verbs.iter().map(line).collect::<String>();
+    let table = [HEAD, &lines(&commands), FIELDS, &lines(&fields)].concat();
     let path = workspace.join("docs/verbs.md");
     let is_fresh = std::fs::read_to_string(&path).is_ok_and(|before| before == table);
     if !is_fresh {

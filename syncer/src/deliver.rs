@@ -20,6 +20,7 @@ use crate::desk::{Key, Original};
 use crate::end;
 use crate::intents::carry_out_before_delivery;
 use crate::plan::to_text;
+use crate::size::NOT_SHOWN;
 use crate::work::{StepError, Work};
 
 impl Work {
@@ -45,6 +46,11 @@ impl Work {
             && let Some(message) = end::overdue(deadline, created, Timestamp::now())
         {
             return self.end(key, original, "Failed", message).await;
+        }
+        if lacks_nodes(&whole) {
+            let why = "its copy is gone, and not all of its nodes were shown here: what had been done would run again; \
+                       `argo resubmit` it instead";
+            return self.fail(key, original, why).await;
         }
         if let Some(why) = not_routed(&whole) {
             return self.wait(key, original, format!("not delivered to {}: {why}", self.here.cluster)).await;
@@ -254,6 +260,12 @@ fn differences(sent: &Value, kept: &Value, at: &str, dropped: &mut Vec<String>) 
     }
 }
 
+/// Whether a workflow that is to run again does not show all that it has done.
+fn lacks_nodes(whole: &WholeWorkflow) -> bool {
+    let conditions = whole.status.as_ref().and_then(|status| status.get("conditions")?.as_array());
+    conditions.into_iter().flatten().any(|condition| condition["type"] == NOT_SHOWN && condition["status"] == "True")
+}
+
 /// What keeps a workflow with the label from being one that Argosy has routed.
 fn not_routed(whole: &WholeWorkflow) -> Option<&'static str> {
     let suspended = whole.spec.as_ref().and_then(|spec| spec.get("suspend")).is_some_and(|suspend| suspend == true);
@@ -288,6 +300,17 @@ pub(crate) fn is_missing_namespace(error: &RequestError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_workflow_that_does_not_show_all_its_nodes_lacks_some() {
+        let lacks = |status: Value| {
+            let whole = serde_json::from_value(json!({"metadata": {"name": "w"}, "status": status})).unwrap();
+            lacks_nodes(&whole)
+        };
+        assert!(lacks(json!({"conditions": [{"type": "Completed"}, {"type": NOT_SHOWN, "status": "True"}]})));
+        assert!(!lacks(json!({"conditions": [{"type": "Completed", "status": "True"}], "nodes": {}})));
+        assert!(!lacks(json!(null)));
+    }
 
     #[test]
     fn what_was_dropped_is_named_by_its_path() {

@@ -15,15 +15,19 @@ pub struct Unread {
     why: String,
     /// Until somebody changes something.
     is_for_good: bool,
+    /// Whether the copy has ended.
+    is_end: bool,
 }
 
 impl Unread {
-    /// What is done in the place of a step that was decided without the nodes: those that the original shows stay there,
-    /// and the copy is not let go of while there is hope to read its own. `otherwise` is the step without any return.
+    /// What is done in the place of a step that was decided without the nodes: those that the original shows stay there.
+    /// While there is hope to read the copy's own, its end is not returned, for the original would be archived without
+    /// them, nor is it let go of. `otherwise` is the step without any return.
     pub fn instead(self, step: Step, otherwise: impl FnOnce() -> Step) -> Result<Step, StepError> {
         let step = match step {
             Step::Return(mut new) => {
-                new.operations.retain(|operation| !is_of_nodes(operation));
+                let waits = self.is_end && !self.is_for_good;
+                new.operations.retain(|operation| if waits { says_why(operation) } else { !is_of_nodes(operation) });
                 if new.operations.is_empty() { otherwise() } else { Step::Return(new) }
             }
             Step::Settle => otherwise(),
@@ -39,6 +43,10 @@ impl Unread {
 fn is_of_nodes(operation: &PatchOperation) -> bool {
     let path = operation.path().as_str();
     ["/status/nodes", "/status/compressedNodes"].iter().any(|of| path.starts_with(of))
+}
+
+fn says_why(operation: &PatchOperation) -> bool {
+    operation.path().as_str() == "/status/conditions"
 }
 
 impl Work {
@@ -64,7 +72,7 @@ impl Work {
                     let is_for_good = matches!(error, ArgoServerError::NoWay { .. });
                     let why = format!("cluster {} keeps them in a database, and {error}", self.here.cluster);
                     copy.status = CopyStatus::Whole(without_nodes(status, &why).map_err(unreadable)?.into());
-                    return Ok(Some(Unread { why, is_for_good }));
+                    return Ok(Some(Unread { why, is_for_good, is_end: copy.completed }));
                 }
             },
         }
@@ -88,5 +96,52 @@ impl Work {
         let status: Value = whole.status.and_then(|status| serde_json::from_str(status.get()).ok()).unwrap_or_default();
         live["status"]["nodes"] = status["nodes"].clone();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Return;
+    use argosy_runtime::patch::{add, remove};
+    use rstest::rstest;
+    use serde_json::json;
+
+    fn instead(is_for_good: bool, is_end: bool, step: Step, otherwise: Step) -> String {
+        match (Unread { why: "no answer".into(), is_for_good, is_end }).instead(step, || otherwise) {
+            Ok(Step::Return(new)) => {
+                new.operations.iter().map(|operation| operation.path().to_string()).collect::<Vec<_>>().join(" ")
+            }
+            Ok(step) => step.label().to_owned(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    fn returned(and_phase: bool) -> Step {
+        let more = [("phase", json!("Failed")), ("conditions", json!([]))];
+        let more = more.into_iter().filter(|_| and_phase).map(|(field, value)| add(&["status", field], value));
+        let operations = more.chain([remove(&["status", "nodes"]), remove(&["status", "compressedNodes"])]).collect();
+        Step::Return(Return { operations, can_wait: false })
+    }
+
+    const HOPE: &str = "the copy's nodes cannot be read: no answer";
+
+    #[rstest]
+    #[case::what_is_shown_of_nodes_stays(false, false, returned(true), Step::Rest, "/status/phase /status/conditions")]
+    #[case::an_end_without_hope_is_returned(true, true, returned(true), Step::Rest, "/status/phase /status/conditions")]
+    #[case::and_the_copy_let_go_of(true, true, returned(false), Step::Release, "release")]
+    #[case::with_hope_it_is_not_but_says_why(false, true, returned(true), Step::Rest, "/status/conditions")]
+    #[case::and_the_copy_is_kept(false, true, returned(false), Step::Release, HOPE)]
+    #[case::nothing_is_settled(false, false, Step::Settle, Step::Rest, HOPE)]
+    #[case::it_is_asked_again(false, false, Step::Rest, Step::Rest, HOPE)]
+    #[case::users_are_not_kept_waiting(false, false, returned(false), Step::Shutdown("Stop".into()), "shutdown")]
+    fn without_its_nodes(
+        #[case] is_for_good: bool,
+        #[case] is_end: bool,
+        #[case] step: Step,
+        #[case] otherwise: Step,
+        #[case] expected: &str,
+    ) {
+        assert_eq!(instead(is_for_good, is_end, step, otherwise), expected);
     }
 }

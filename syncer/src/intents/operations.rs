@@ -20,6 +20,9 @@ const OF_A_RETRIED: [&str; 7] =
     ["phase", "message", "startedAt", "finishedAt", "conditions", "persistentVolumeClaims", "outputs"];
 /// Fields of a spec that it writes, wherever that stands.
 const OF_ITS_SPEC: [&str; 2] = ["arguments", "activeDeadlineSeconds"];
+/// The most bytes of nodes from a database that are written plainly; with its spec that is a workflow which Argo does not
+/// pack, either.
+const MOST_PLAIN: usize = 768 << 10;
 /// The spec of a workflow that was made from a template.
 const STORED: &str = "storedWorkflowTemplateSpec";
 
@@ -60,16 +63,22 @@ fn is_offloaded(copy: &Value) -> bool {
     copy["status"]["offloadNodeStatusVersion"].as_str().is_some_and(|version| !version.is_empty())
 }
 
-/// The operations for a copy whose nodes are packed, or in a database. The latter are written packed: Argo then takes
-/// them from there, and puts what comes of them into the database again.
+/// The operations for a copy whose nodes are packed, or in a database. The latter are written into the object, packed only
+/// where they are many: Argo then takes them from there, and puts what comes of them into the database again.
 fn repacked(mut whole: Value, operations: Vec<PatchOperation>) -> Vec<PatchOperation> {
     let is_of_a_node = |operation: &PatchOperation| operation.path().as_str().starts_with("/status/nodes/");
     let (of_nodes, mut operations): (Vec<_>, Vec<_>) = operations.into_iter().partition(is_of_a_node);
     // They were made for these very nodes.
     let _ = json_patch::patch(&mut whole, &of_nodes);
-    let packed = pack(&whole["status"]["nodes"].to_string());
-    operations.push(add(&["status", "compressedNodes"], Value::String(packed)));
-    if is_offloaded(&whole) {
+    let nodes = whole["status"]["nodes"].take();
+    let text = nodes.to_string();
+    let was_offloaded = is_offloaded(&whole);
+    operations.push(if was_offloaded && text.len() <= MOST_PLAIN {
+        add(&["status", "nodes"], nodes)
+    } else {
+        add(&["status", "compressedNodes"], Value::String(pack(&text)))
+    });
+    if was_offloaded {
         operations.push(remove(&["status", "offloadNodeStatusVersion"]));
     }
     operations
@@ -234,22 +243,26 @@ mod tests {
 
     #[test]
     fn nodes_that_are_in_a_database_are_taken_from_the_object_from_then_on() {
-        let node = |phase: &str| json!({"g": {"type": "Suspend", "phase": phase}});
-        let mut offloaded = copy("false", node("Running"));
-        offloaded["status"]["offloadNodeStatusVersion"] = json!("fnv:1");
-        let wish = json!({"id": 1, "kind": "nodes", "nodes": {"g": {"phase": "Succeeded"}}});
-        let intent: Intent = serde_json::from_value(wish).unwrap();
-        let (operations, trouble) = operations(&offloaded, &intent);
-        // In the WEC it has no nodes.
-        offloaded["status"]["nodes"].take();
-        json_patch::patch(&mut offloaded, &operations).unwrap();
-        let status = &offloaded["status"];
-        let unpacked = unpack(status["compressedNodes"].as_str().unwrap()).unwrap();
-        assert_eq!(serde_json::from_str::<Value>(&unpacked).unwrap(), node("Succeeded"));
-        assert_eq!(
-            (&status["offloadNodeStatusVersion"], &status["nodes"], trouble),
-            (&json!(null), &json!(null), None)
-        );
+        let node = |phase: &str, size: usize| json!({"g": {"type": "Suspend", "phase": phase}, "p": {"type": "Pod", "message": "x".repeat(size)}});
+        for size in [1, MOST_PLAIN] {
+            let mut offloaded = copy("false", node("Running", size));
+            offloaded["status"]["offloadNodeStatusVersion"] = json!("fnv:1");
+            let wish = json!({"id": 1, "kind": "nodes", "nodes": {"g": {"phase": "Succeeded"}}});
+            let intent: Intent = serde_json::from_value(wish).unwrap();
+            let (operations, trouble) = operations(&offloaded, &intent);
+            // In the WEC it has no nodes.
+            offloaded["status"]["nodes"].take();
+            json_patch::patch(&mut offloaded, &operations).unwrap();
+            let status = &offloaded["status"];
+            let packed = status["compressedNodes"].as_str();
+            assert_eq!(packed.is_some(), size == MOST_PLAIN);
+            let nodes: Value = match packed {
+                Some(packed) => serde_json::from_str(&unpack(packed).unwrap()).unwrap(),
+                None => status["nodes"].clone(),
+            };
+            assert_eq!((nodes, trouble), (node("Succeeded", size), None));
+            assert_eq!(status["offloadNodeStatusVersion"], json!(null));
+        }
     }
 
     #[test]

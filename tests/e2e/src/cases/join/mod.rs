@@ -110,6 +110,7 @@ async fn rights(world: &World) -> Result<()> {
         "namespaces [] [] [get create]",
         "nodes [] [] [get list watch]",
         "pods [] [] [get list watch delete]",
+        "services/proxy [] [https:argo-server:2746] [get]",
         "serviceaccounts [] [default] [get]",
         "serviceaccounts [] [] [get]",
         "persistentvolumeclaims [] [] [get]",

@@ -93,10 +93,10 @@ async fn delete(world: &World, name: &str) -> Result<()> {
 pub(super) async fn differences(world: World) -> Result<()> {
     world.namespace(NAMESPACE, json!({"argosy.dev/clusters": "env=testbed"})).await?;
     // What Argo's controller leaves unpacked, managedFields included: they are about half of it with the full CRDs.
-    let mut large = workflow("w2k", &templates(stages(8, 250)));
+    let mut large = workflow("w", &templates(stages(8, 249)));
     // Named, so that its first version is seen, too.
-    large["metadata"] = json!({"name": "w2k", "labels": large["metadata"]["labels"]});
-    let seen = tokio::spawn(versions(world.originals(NAMESPACE), "w2k".to_owned()));
+    large["metadata"] = json!({"name": "w", "labels": large["metadata"]["labels"]});
+    let seen = tokio::spawn(versions(world.originals(NAMESPACE), "w".to_owned()));
     let name = world.create(NAMESPACE, &large).await?;
     let original = ended(&world, &name).await?;
     let nodes = original.data["status"]["nodes"].as_object().map_or(0, Map::len);

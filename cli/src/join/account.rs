@@ -253,6 +253,7 @@ mod tests {
             "namespaces [] get",
             "nodes,pods [] get,list,watch",
             "pods [] delete",
+            "services/proxy [https:argo-server:2746] get",
             "serviceaccounts,persistentvolumeclaims [] get",
             "priorityclasses [] get",
             "storageclasses [] get",

@@ -4,6 +4,8 @@
 //! else is ever shown the token. API servers take the header Authorization for themselves; argo-server looks for the
 //! token in a cookie as well, as its UI sends it.
 
+use std::time::Duration;
+
 use argosy_api::WorkloadCluster;
 use argosy_api::workflow::SyncView;
 use argosy_runtime::client::{RequestError, within};
@@ -16,6 +18,9 @@ use crate::desk::Key;
 
 /// How many workflows are read at a time: each may have tens of megabytes of nodes.
 const AT_A_TIME: usize = 2;
+
+/// How long one waits for its turn: whoever does keeps a worker from other workflows.
+const TURN: Duration = Duration::from_secs(1);
 
 /// argo-server of one cluster.
 pub struct ArgoServer {
@@ -36,8 +41,11 @@ pub enum ArgoServerError {
          spec.argoServer of the WorkloadCluster says which Service it is"
     )]
     NoWay { namespace: String, service: String, why: String },
-    #[error("argo-server there (Service {namespace}/{service}) does not answer: {why}")]
-    NoAnswer { namespace: String, service: String, why: String },
+    /// Why is in the log: what peers say may be different each time, and would be written to the original each time.
+    #[error("argo-server there (Service {namespace}/{service}) does not answer")]
+    NoAnswer { namespace: String, service: String },
+    #[error("argo-server is asked for other workflows' nodes first")]
+    Busy,
 }
 
 impl ArgoServer {
@@ -56,7 +64,8 @@ impl ArgoServer {
 
     /// A workflow with all of its nodes, as it is now.
     pub async fn workflow(&self, key: &Key) -> Result<SyncView, ArgoServerError> {
-        let _turn = self.turns.acquire().await;
+        let turn = tokio::time::timeout(TURN, self.turns.acquire()).await;
+        let Ok(_turn) = turn else { return Err(ArgoServerError::Busy) };
         let path = format!(
             "/api/v1/namespaces/{}/services/{}/proxy/api/v1/workflows/{}/{}",
             self.namespace, self.service, key.namespace, key.name
@@ -69,7 +78,10 @@ impl ArgoServer {
             let (namespace, service) = (self.namespace.clone(), self.service.clone());
             match is_for_good {
                 true => ArgoServerError::NoWay { namespace, service, why },
-                false => ArgoServerError::NoAnswer { namespace, service, why },
+                false => {
+                    tracing::warn!(workflow = %key, namespace, service, why, "argo-server does not answer");
+                    ArgoServerError::NoAnswer { namespace, service }
+                }
             }
         };
         let request = request.body(Vec::new()).map_err(|error| failed(error.to_string(), true))?;

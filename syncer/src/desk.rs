@@ -260,9 +260,13 @@ impl<T: Clone> Side<T> {
         }
     }
 
-    /// The API server itself says that it is gone.
-    pub fn forget(&self, key: &Key) {
-        self.state().items.remove(key);
+    /// The API server itself says that it is gone, which was known at this version. What is known by now may be another
+    /// one of the same name.
+    pub fn forget(&self, key: &Key, version: &str) {
+        let mut state = self.state();
+        if state.items.get(key).is_some_and(|(known, _)| version.parse() == Ok(*known)) {
+            state.items.remove(key);
+        }
     }
 
     /// A list brings again what has not changed: what has been made of that meanwhile stays.

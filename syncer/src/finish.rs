@@ -40,7 +40,7 @@ impl Work {
         let api = self.copies_in(&key.namespace);
         let live = within(api.get_opt(&key.name)).await.map_err(|source| StepError::ReadCopy { source })?;
         let Some(live) = live.filter(|live| live.uid().as_ref() == Some(&copy.uid)) else {
-            self.copies.forget(key);
+            self.copies.forget(key, &copy.resource_version);
             return Ok(());
         };
         let kept: Vec<&String> = live.finalizers().iter().filter(|name| *name != names::STATUS_RETURN).collect();
@@ -69,7 +69,7 @@ impl Work {
             self.metrics.copy_writes.inc();
             deleted.map_err(|source| match source.status() {
                 Some(404) => {
-                    self.copies.forget(key);
+                    self.copies.forget(key, &copy.resource_version);
                     StepError::Outdated
                 }
                 Some(409) => StepError::Outdated,
@@ -121,6 +121,7 @@ impl Work {
         let operations: Vec<_> =
             wrong.map(|(label, value)| add(&["metadata", "labels", label], json!(value))).collect();
         if operations.is_empty() {
+            self.copies.written(live.clone());
             return Ok(());
         }
         tracing::warn!(workflow = %key, "the copy had lost the labels by which it is watched");
@@ -155,7 +156,7 @@ impl Work {
         })?;
         // The answer to the removal of a deleted object's last finalizer is that object as it was.
         if written.metadata.deletion_timestamp.is_some() && written.finalizers().is_empty() {
-            self.copies.forget(key);
+            self.copies.forget(key, &copy.resource_version);
         } else {
             self.copies.written(written);
         }

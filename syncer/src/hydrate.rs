@@ -23,20 +23,30 @@ impl Unread {
     /// What is done in the place of a step that was decided without the nodes: those that the original shows stay there.
     /// While there is hope to read the copy's own, its end is not returned, for the original would be archived without
     /// them, nor is it let go of. `otherwise` is the step without any return.
-    pub fn instead(self, step: Step, otherwise: impl FnOnce() -> Step) -> Result<Step, StepError> {
+    pub fn instead(&self, step: Step, otherwise: impl FnOnce() -> Step) -> Result<Step, StepError> {
         let step = match step {
             Step::Return(mut new) => {
                 let waits = self.is_end && !self.is_for_good;
                 new.operations.retain(|operation| if waits { says_why(operation) } else { !is_of_nodes(operation) });
-                if new.operations.is_empty() { otherwise() } else { Step::Return(new) }
+                match otherwise() {
+                    // What a user wishes does not wait for what cannot be read.
+                    step @ (Step::Shutdown(_) | Step::Suspend(_)) => step,
+                    step if new.operations.is_empty() => step,
+                    _ => Step::Return(new),
+                }
             }
             Step::Settle => otherwise(),
             step => step,
         };
         match step {
-            Step::Rest | Step::Release if !self.is_for_good => Err(StepError::Unread { why: self.why }),
+            Step::Rest | Step::Release if !self.is_for_good => Err(self.again()),
             step => Ok(step),
         }
+    }
+
+    /// Asks for another try, after a while.
+    pub fn again(&self) -> StepError {
+        StepError::Unread { why: self.why.clone() }
     }
 }
 
@@ -68,6 +78,7 @@ impl Work {
                     self.copies.written(live.clone());
                     *copy = Copy::new(live);
                 }
+                Err(error @ ArgoServerError::Busy) => return Err(StepError::Unread { why: error.to_string() }),
                 Err(error) => {
                     let is_for_good = matches!(error, ArgoServerError::NoWay { .. });
                     let why = format!("cluster {} keeps them in a database, and {error}", self.here.cluster);
@@ -134,7 +145,7 @@ mod tests {
     #[case::and_the_copy_is_kept(false, true, returned(false), Step::Release, HOPE)]
     #[case::nothing_is_settled(false, false, Step::Settle, Step::Rest, HOPE)]
     #[case::it_is_asked_again(false, false, Step::Rest, Step::Rest, HOPE)]
-    #[case::users_are_not_kept_waiting(false, false, returned(false), Step::Shutdown("Stop".into()), "shutdown")]
+    #[case::users_are_not_kept_waiting(false, false, returned(true), Step::Shutdown("Stop".into()), "shutdown")]
     fn without_its_nodes(
         #[case] is_for_good: bool,
         #[case] is_end: bool,

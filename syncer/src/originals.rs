@@ -39,7 +39,7 @@ impl Work {
             // Somebody wrote in between: the watch brings what is new.
             Some(409) => StepError::Outdated,
             Some(404) => {
-                self.originals.forget(key);
+                self.originals.forget(key, &original.resource_version);
                 StepError::Outdated
             }
             _ => StepError::WriteOriginal { source },

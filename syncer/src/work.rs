@@ -217,18 +217,24 @@ impl Work {
     async fn step(&self, key: &Key) -> Result<Option<Duration>, StepError> {
         let (original, mut copy) = (self.originals.get(key), self.copies.get(key));
         let unread = match &mut copy {
-            Some(copy) => self.make_readable(key, copy).await?,
-            None => None,
+            Some(copy) if original.is_some() => self.make_readable(key, copy).await?,
+            _ => None,
         };
         let (mut step, again) = self.plan(key, original.as_ref(), copy.as_ref());
-        if let Some(unread) = unread {
+        if let Some(unread) = &unread {
             step = unread.instead(step, || plan(original.as_ref(), copy.as_ref(), &self.here, Returning::Later))?;
         }
         tracing::debug!(workflow = %key, step = step.label(), "next step");
         match (step, original, copy) {
             (Step::Record(delivery), Some(original), _) => self.record(key, &original, &delivery).await?,
             (Step::Deliver(delivery), Some(original), _) => self.deliver(key, &original, &delivery).await?,
-            (Step::Return(new), Some(original), Some(copy)) => self.return_status(key, &original, &copy, new).await?,
+            (Step::Return(new), Some(original), Some(copy)) => {
+                self.return_status(key, &original, &copy, new).await?;
+                // At once, it would be asked for its nodes again and again.
+                if let Some(unread) = unread {
+                    return Err(unread.again());
+                }
+            }
             (Step::Settle, Some(original), Some(copy)) => {
                 let shown = CopyStatus::Returned(original.sum());
                 self.copies.amend(key, &copy.resource_version, |copy| copy.status = shown);
@@ -299,7 +305,7 @@ impl Work {
         let live = within(api.get_opt(&key.name)).await.map_err(|source| StepError::ReadCopy { source })?;
         match live.filter(|live| live.uid().as_ref() == Some(&copy.uid)) {
             Some(live) => self.copies.written(live),
-            None => self.copies.forget(key),
+            None => self.copies.forget(key, &copy.resource_version),
         }
         Ok(())
     }

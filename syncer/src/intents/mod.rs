@@ -33,6 +33,10 @@ pub fn carry_out_before_delivery(copy: &mut DynamicObject, intents: &[Intent]) -
         }
         troubles.extend(trouble);
     }
+    // Whatever came of them: a copy that is completed from the start would never run.
+    if copy.labels().get(names::ARGO_COMPLETED).is_some_and(|completed| completed == "true") {
+        copy.labels_mut().remove(names::ARGO_COMPLETED);
+    }
     troubles
 }
 
@@ -77,8 +81,16 @@ impl Work {
         self.add_nodes(key, &mut whole).await?;
         let (mut operations, mut trouble) = operations(&whole, intent);
         if let (Wish::Retry(retry), None) = (&intent.wish, &trouble) {
-            operations.extend(self.prepare_retry(key, original, &live, &operations).await?);
-            self.delete_pods(key, retry).await?;
+            match self.prepare_retry(key, original, &live, &operations).await {
+                // Its user has stopped it again meanwhile.
+                Err(StepError::Waits { why }) if original.shutdown.is_some() => {
+                    (operations, trouble) = (vec![done(intent)], Some(why));
+                }
+                ready => {
+                    operations.extend(ready?);
+                    self.delete_pods(key, retry).await?;
+                }
+            }
         }
         tracing::info!(workflow = %key, intent = intent.id, trouble, "carrying out what a user did");
         if let Err(refused) = self.write_intent(key, &copy, operations).await? {

@@ -10,6 +10,8 @@ use argosy_runtime::patch::{add, remove};
 use json_patch::PatchOperation;
 use serde_json::{Map, Value, json};
 
+use crate::size::NOT_SHOWN;
+
 /// Fields of an active Suspend node that `argo resume`, `stop --node-field-selector` and `node set` write.
 const OF_A_NODE: [&str; 5] = ["phase", "message", "finishedAt", "outputs", "inputs"];
 /// Fields of a node that `argo retry` writes where it resets one.
@@ -32,7 +34,7 @@ pub fn operations(copy: &Value, intent: &Intent) -> (Vec<PatchOperation>, Option
     let unpacked = unpacked(copy);
     let shown = unpacked.as_ref().unwrap_or(copy);
     let (mut operations, trouble) = match &intent.wish {
-        _ if shown["status"]["nodes"].as_object().is_none() => (Vec::new(), Some("the copy shows no nodes".to_owned())),
+        _ if !shows_nodes(&shown["status"], &intent.wish) => (Vec::new(), Some("the copy shows no nodes".to_owned())),
         Wish::Nodes { nodes, outputs } => set_nodes(&shown["status"], nodes, outputs),
         Wish::Retry(_) if shown["metadata"]["labels"][names::ARGO_COMPLETED] != "true" => {
             (Vec::new(), Some("it is under way again already".to_owned()))
@@ -44,6 +46,12 @@ pub fn operations(copy: &Value, intent: &Intent) -> (Vec<PatchOperation>, Option
     }
     operations.push(done(intent));
     (operations, trouble)
+}
+
+/// Whether a copy shows the nodes that an intent is about. One that ended before it had any is retried as a whole.
+fn shows_nodes(status: &Value, wish: &Wish) -> bool {
+    let has_none = status["nodes"].is_null() && status["compressedNodes"].as_str().is_none_or(str::is_empty);
+    status["nodes"].is_object() || (has_none && matches!(wish, Wish::Retry(_)))
 }
 
 /// The copy with its nodes laid open, where it is so large that Argo packs them, or keeps them in a database, from where
@@ -137,7 +145,9 @@ fn retry(copy: &Value, wish: &Retry) -> Vec<PatchOperation> {
             merge(&["status", "nodes", id], node, changes, &OF_A_RESET_NODE, &mut operations);
         }
     }
-    merge(&["status"], status, &wish.status, &OF_A_RETRIED, &mut operations);
+    if status.is_object() {
+        merge(&["status"], status, &own_conditions(&wish.status), &OF_A_RETRIED, &mut operations);
+    }
     if let Some(Value::Object(changes)) = wish.status.get(STORED)
         && status[STORED].is_object()
     {
@@ -163,6 +173,15 @@ fn retry(copy: &Value, wish: &Retry) -> Vec<PatchOperation> {
         operations.push(add(&["metadata", "finalizers"], Value::Array(finalizers)));
     }
     operations
+}
+
+/// Without the condition that the original had from us, which says nothing of the copy.
+fn own_conditions(status: &Map<String, Value>) -> Map<String, Value> {
+    let mut status = status.clone();
+    if let Some(Value::Array(conditions)) = status.get_mut("conditions") {
+        conditions.retain(|condition| condition["type"] != NOT_SHOWN);
+    }
+    status
 }
 
 /// Makes `fields` of an object what `changes` say of them; null takes one away.
@@ -300,7 +319,23 @@ mod tests {
         let running = copy("false", json!({"a": {"phase": "Running"}}));
         let (after, trouble) = carried_out(running.clone(), retry.clone());
         assert_eq!((&after["status"], trouble.as_deref()), (&running["status"], Some("it is under way again already")));
-        let (_, trouble) = carried_out(copy("true", json!(null)), retry);
+        let mut unreadable = copy("true", json!(null));
+        unreadable["status"]["compressedNodes"] = json!("KLUv/QQA");
+        let (_, trouble) = carried_out(unreadable, retry);
         assert_eq!(trouble.as_deref(), Some("the copy shows no nodes"));
+    }
+
+    #[test]
+    fn one_that_ended_before_it_had_nodes_is_retried_as_a_whole() {
+        let conditions = json!([{"type": "Completed", "status": "False"}, {"type": NOT_SHOWN, "status": "True"}]);
+        let retry = json!({"id": 1, "kind": "retry", "status": {"phase": "Running", "conditions": conditions}});
+        let (after, trouble) = carried_out(copy("true", json!(null)), retry.clone());
+        assert_eq!((trouble, &after["status"]["phase"]), (None, &json!("Running")));
+        assert_eq!(after["status"]["conditions"], json!([{"type": "Completed", "status": "False"}]));
+        assert_eq!(after["metadata"]["labels"][names::ARGO_COMPLETED], "false");
+        // Before there is a copy, there is no status either.
+        let mut new = copy("true", json!(null));
+        new.as_object_mut().unwrap().remove("status");
+        assert_eq!(carried_out(new, retry).0["metadata"]["labels"][names::ARGO_COMPLETED], "false");
     }
 }

@@ -22,6 +22,7 @@ use json_patch::Patch as JsonPatch;
 use kube::api::{DynamicObject, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
+use tokio::sync::RwLock;
 use tokio::time::{Instant, sleep_until};
 
 use self::kind::{Copying, Kind, Reference, to_text};
@@ -47,6 +48,8 @@ pub struct Preflight {
     keep: Duration,
     /// Copies that were seen to be used, or written.
     seen: Mutex<HashMap<Dependency, Seen>>,
+    /// Looking at copies keeps them from being deleted meanwhile: what was just seen there is relied upon.
+    deleting: RwLock<()>,
 }
 
 /// An object by its namespace, which is empty where it has none.
@@ -77,7 +80,7 @@ struct Looked {
 
 impl Preflight {
     pub fn new(consent: Consent, own_namespace: String, keep: Duration) -> Self {
-        Self { consent, own_namespace, keep, seen: Mutex::default() }
+        Self { consent, own_namespace, keep, seen: Mutex::default(), deleting: RwLock::default() }
     }
 
     fn copying(&self, namespace: &str, kind: Kind) -> Copying {
@@ -225,6 +228,7 @@ impl Work {
     async fn look_at(&self, namespace: &str, reference: &Reference, optional: bool) -> Result<Looked, StepError> {
         let kind = reference.kind;
         let dependency = Dependency::new(namespace, reference);
+        let _stays = self.preflight.deleting.read().await;
         let copying = self.preflight.copying(namespace, kind);
         let api = dependency.api(&self.wec);
         let (there, metadata, mut template) = self.there(&api, reference).await?;

@@ -60,8 +60,11 @@ impl Work {
             if is_used {
                 // Its namespace is one of the workflow's that uses it; what has none is the same in all.
                 self.look_at(&dependency.namespace, &dependency.reference, true).await.map(drop).or_else(outdated)?;
-            } else if self.preflight.has_outlived(&dependency, Instant::now()) {
-                self.drop_copy(&dependency, metadata).await?;
+            } else {
+                let _alone = self.preflight.deleting.write().await;
+                if self.preflight.has_outlived(&dependency, Instant::now()) {
+                    self.drop_copy(&dependency, metadata).await?;
+                }
             }
         }
         locked(&self.preflight.seen).retain(|_, seen| seen.used.elapsed() < 2 * self.preflight.keep);

@@ -38,8 +38,8 @@ async fn named(world: &World) -> Result<()> {
     let events: Api<Event> = Api::namespaced(world.control.clone(), "default");
     let of_it = ListParams::default().fields(&format!("involvedObject.name={name},reason=FieldsDropped"));
     let note = wait_for("an event that names the field", || async {
-        let notes = events.list(&of_it).await?.items.into_iter().filter_map(|event| event.message);
-        Ok(notes.last().ok_or("there is none".to_owned()))
+        let mut notes = events.list(&of_it).await?.items.into_iter().filter_map(|event| event.message);
+        Ok(notes.next_back().ok_or("there is none".to_owned()))
     })
     .await?;
     ensure!(note.contains("cluster cluster1 does not know spec.ofALaterVersion,"), "it says {note:?}");

@@ -7,7 +7,7 @@ use super::outcome::unlike;
 use super::shapes::{cron, failing, one, template};
 use super::side::Side;
 use super::{Verb, verb};
-use crate::world::put;
+use crate::world::{put, wait_for};
 
 pub(super) fn verbs() -> Vec<Verb> {
     vec![
@@ -41,15 +41,23 @@ async fn submit_and_watch(side: Side) -> Result<String> {
 
 async fn from_template(side: Side) -> Result<String> {
     put(&side.world.control, side.namespace, template("one")).await?;
-    let name = side.argo(&["submit", "--from", "workflowtemplate/one", "-o", "name"], "").await?;
-    side.ended(&name).await
+    from(side, "workflowtemplate/one").await
 }
 
 async fn from_cron(side: Side) -> Result<String> {
     let mut never = cron("never", "0 0 1 1 *", &one("100ms"));
     never["spec"]["suspend"] = Value::Bool(true);
     put(&side.world.control, side.namespace, never).await?;
-    let name = side.argo(&["submit", "--from", "cronwf/never", "-o", "name"], "").await?;
+    from(side, "cronwf/never").await
+}
+
+/// Submits what was made a moment ago: argo-server looks at what its watch has brought.
+async fn from(side: Side, what: &str) -> Result<String> {
+    let name = wait_for(&format!("argo to know {what}"), || async {
+        let submitted = side.argo(&["submit", "--from", what, "-o", "name"], "").await;
+        Ok(submitted.map_err(|error| error.to_string()))
+    })
+    .await?;
     side.ended(&name).await
 }
 

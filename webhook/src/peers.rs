@@ -4,22 +4,22 @@
 //! It is a courtesy, not a protocol: a word that is lost costs evenness, never correctness, for the watch brings the
 //! workflow soon after. So nothing waits for it, and nothing is said twice.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use argosy_certs::Kin;
 use argosy_runtime::client::{self, RequestError};
 use argosy_runtime::events;
-use argosy_runtime::snapshot::Snapshot;
 use axum::http::{self, HeaderMap, Uri, header};
+use futures::StreamExt;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::runtime::watcher;
-use kube::{Api, Client, Config};
+use kube::runtime::watcher::{self, Event};
+use kube::{Api, Client, Config, ResourceExt};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
-use tokio::sync::{Notify, broadcast, watch};
-use tokio_util::task::AbortOnDropHandle;
+use tokio::sync::{broadcast, watch};
+use tokio::task::{AbortHandle, JoinSet};
 
 /// The path at which a replica listens to the others.
 pub(crate) const PATH: &str = "/placed";
@@ -99,35 +99,36 @@ impl Peers {
     /// Keeps in touch with all of them, for ever.
     pub async fn run(self, client: Client, namespace: &str, args: PeerArgs) {
         let PeerArgs { peer_service, peer } = args;
-        let _talks: Vec<_> = peer.into_iter().map(|url| self.begin(url)).collect();
+        let mut tasks = JoinSet::new();
+        for url in peer {
+            tasks.spawn(self.clone().talk(url));
+        }
         let Some(service) = peer_service else {
             return std::future::pending().await;
         };
         let config = watcher::Config::default().labels(&format!("kubernetes.io/service-name={service}"));
-        let events = events::watch("endpointslices", Api::<EndpointSlice>::namespaced(client, namespace), config);
-        let (slices, news) = (Snapshot::default(), Notify::new());
-        tokio::select! {
-            () = slices.follow(events, urls, || news.notify_one()) => {}
-            () = self.meet(&slices, &news) => {}
-        }
-    }
-
-    /// Talks to whoever is behind the Service now, for ever.
-    async fn meet(&self, slices: &Snapshot<Vec<Uri>>, news: &Notify) {
-        let mut talks: HashMap<Uri, AbortOnDropHandle<()>> = HashMap::new();
-        loop {
-            news.notified().await;
-            let wanted: HashSet<Uri> = slices.all().iter().flat_map(|(_, urls)| urls.to_vec()).collect();
-            talks.retain(|url, _| wanted.contains(url));
+        let mut slices = events::watch("endpointslices", Api::<EndpointSlice>::namespaced(client, namespace), config);
+        let mut known: HashMap<String, EndpointSlice> = HashMap::new();
+        let mut talks: HashMap<Uri, AbortHandle> = HashMap::new();
+        while let Some(event) = slices.next().await {
+            match event {
+                // A list that is under way takes nothing away yet; what it no longer has stops answering anyway.
+                Event::Init | Event::InitDone => {}
+                Event::InitApply(slice) | Event::Apply(slice) => drop(known.insert(slice.name_any(), slice)),
+                Event::Delete(slice) => drop(known.remove(&slice.name_any())),
+            }
+            let wanted: Vec<Uri> = known.values().flat_map(urls).collect();
+            talks.retain(|url, task| {
+                let stays = wanted.contains(url);
+                if !stays {
+                    task.abort();
+                }
+                stays
+            });
             for url in wanted {
-                talks.entry(url).or_insert_with_key(|url| self.begin(url.clone()));
+                talks.entry(url).or_insert_with_key(|url| tasks.spawn(self.clone().talk(url.clone())));
             }
         }
-    }
-
-    /// Begins to talk to one peer; it ends with the handle.
-    fn begin(&self, url: Uri) -> AbortOnDropHandle<()> {
-        AbortOnDropHandle::new(tokio::spawn(self.clone().talk(url)))
     }
 
     /// Tells one peer everything that is decided from now on.

@@ -20,6 +20,7 @@ use crate::desk::{Key, Original};
 use crate::end;
 use crate::intents::carry_out_before_delivery;
 use crate::plan::to_text;
+use crate::readable::{OFFLOADED, is_offloaded};
 use crate::size::NOT_SHOWN;
 use crate::work::{StepError, Work};
 
@@ -272,8 +273,7 @@ fn not_routed(whole: &WholeWorkflow) -> Option<&'static str> {
     if !suspended {
         return Some("it is not suspended here, so it would run twice; was it created before Argosy was installed?");
     }
-    let offloaded = whole.status.as_ref().and_then(|status| status.get("offloadNodeStatusVersion"));
-    if offloaded.is_some_and(|version| version.as_str().is_some_and(|version| !version.is_empty())) {
+    if is_offloaded(whole.status.as_ref().and_then(|status| status.get(OFFLOADED))) {
         return Some(
             "the nodes that it was created with are in this cluster's database, so it would run from its beginning; \
              `argo resubmit` it instead",

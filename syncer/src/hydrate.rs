@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::argo_server::ArgoServerError;
 use crate::desk::{Copy, CopyStatus, Key};
 use crate::plan::Step;
-use crate::readable::{Nodes, repacked, without_nodes};
+use crate::readable::{Nodes, OFFLOADED, is_offloaded, repacked, without_nodes};
 use crate::work::{StepError, Work};
 
 /// The nodes of a copy cannot be read.
@@ -93,8 +93,7 @@ impl Work {
     /// Gives a live copy whose nodes are in a database these nodes, as it is to have them for an intent to be carried out
     /// on it.
     pub(crate) async fn add_nodes(&self, key: &Key, live: &mut Value) -> Result<(), StepError> {
-        let is_offloaded = live["status"]["offloadNodeStatusVersion"].as_str().is_some_and(|it| !it.is_empty());
-        if !is_offloaded {
+        if !is_offloaded(live["status"].get(OFFLOADED)) {
             return Ok(());
         }
         let whole =

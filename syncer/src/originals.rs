@@ -51,7 +51,7 @@ impl Work {
 
     /// Tells the user what a workflow that was not delivered yet is waiting for, in `status.message`.
     pub(crate) async fn say(&self, key: &Key, original: &Original, message: &str) -> Result<(), StepError> {
-        if original.status.as_ref().is_some_and(|status| status.shows("message", &json!(message))) {
+        if original.says(message) {
             return Ok(());
         }
         self.write_original(key, original, pending(original.status.is_some(), message)).await
@@ -142,6 +142,11 @@ pub(crate) fn ending(phase: &str, message: &str, started: Started, now: Timestam
 }
 
 impl Original {
+    /// Whether its status has this message.
+    pub(crate) fn says(&self, message: &str) -> bool {
+        self.status.as_ref().is_some_and(|status| status.shows("message", &json!(message)))
+    }
+
     pub(crate) fn started(&self) -> Started {
         match &self.status {
             None => Started::NoStatus,

@@ -92,7 +92,7 @@ pub struct Return {
 }
 
 /// How a copy's status is returned.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Returning {
     /// In this form, if it is not there yet.
     As(Form),
@@ -100,7 +100,6 @@ pub enum Returning {
     /// server makes of it.
     Shown(Form),
     /// Not now; whatever else comes next has not to wait for it.
-    #[default]
     Later,
 }
 
@@ -144,9 +143,7 @@ fn next(original: &Original, copy: Option<&Copy>, here: &Here, how: Returning) -
              known until the WorkloadCluster leads there again",
             delivery.cluster, delivery.cluster_uid, here.cluster_uid
         );
-        let is_told =
-            original.status.as_ref().is_some_and(|status| status.shows("message", &Value::String(message.clone())));
-        return if is_told { Step::Rest } else { Step::Tell(message) };
+        return if original.says(&message) { Step::Rest } else { Step::Tell(message) };
     }
     match copy {
         None if original.completed => Step::Rest,

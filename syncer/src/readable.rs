@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 
 use argosy_api::packed::{is_packed, pack, unpack};
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
-use serde_json::{Value, json};
 
-use crate::size::NOT_SHOWN;
+use crate::size::not_shown;
+
+/// The key of a status' nodes in a database of its cluster.
+pub const OFFLOADED: &str = "offloadNodeStatusVersion";
 
 /// Where a copy's nodes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +51,11 @@ impl Nodes {
     }
 }
 
+/// Whether a status has its nodes in a database, by that key.
+pub fn is_offloaded(version: Option<&Value>) -> bool {
+    version.and_then(Value::as_str).is_some_and(|version| !version.is_empty())
+}
+
 /// A status whose nodes are packed in another way (by Argo 4, with zstd or brotli), packed as every Argo reads it.
 pub fn repacked(status: &RawValue) -> Result<Box<RawValue>, serde_json::Error> {
     let mut fields: Fields = serde_json::from_str(status.get())?;
@@ -71,8 +79,7 @@ pub fn without_nodes(status: &RawValue, why: &str) -> Result<Box<RawValue>, serd
 fn say(fields: &mut Fields, why: &str) -> Result<(), serde_json::Error> {
     let mut conditions: Vec<Value> =
         fields.get("conditions").and_then(|text| serde_json::from_str(text.get()).ok()).unwrap_or_default();
-    let message = format!("not all of its nodes are shown: {why}");
-    conditions.push(json!({"type": NOT_SHOWN, "status": "True", "message": message}));
+    conditions.push(not_shown(&format!("not all of its nodes are shown: {why}")));
     fields.insert("conditions".to_owned(), to_raw_value(&conditions)?);
     Ok(())
 }
@@ -80,7 +87,9 @@ fn say(fields: &mut Fields, why: &str) -> Result<(), serde_json::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::size::NOT_SHOWN;
     use rstest::rstest;
+    use serde_json::json;
 
     fn raw(value: &Value) -> Box<RawValue> {
         to_raw_value(value).unwrap()

@@ -16,10 +16,9 @@ const PACKED: &str = "compressedNodes";
 pub const NOT_SHOWN: &str = "NodesNotShown";
 
 /// Forms of a status, each smaller than the one before.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// As the WEC has it, but with its nodes packed where it is large.
-    #[default]
     Whole,
     /// With its nodes packed.
     Packed,
@@ -53,6 +52,11 @@ pub fn bring(status: &mut Map<String, Value>, length: usize, form: Form) {
             keep(status, |_| false);
         }
     }
+}
+
+/// The condition that says so.
+pub fn not_shown(message: &str) -> Value {
+    json!({"type": NOT_SHOWN, "status": "True", "message": message})
 }
 
 /// Whether a status shows its nodes packed.
@@ -100,7 +104,7 @@ fn tell(status: &mut Map<String, Value>, shown: usize, all: usize) {
         "{shown} of {all} nodes are shown here: with the others the workflow would be larger than an API server takes; the \
          cluster that it runs in has them all"
     );
-    let condition = json!({"type": NOT_SHOWN, "status": "True", "message": message});
+    let condition = not_shown(&message);
     match status.get_mut("conditions") {
         Some(Value::Array(conditions)) => conditions.push(condition),
         _ => drop(status.insert("conditions".to_owned(), json!([condition]))),

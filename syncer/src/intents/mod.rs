@@ -127,7 +127,7 @@ impl Work {
         };
         if let Err(why) = ready {
             let message = format!("its retry waits for cluster {}: {why}", self.here.cluster);
-            if !original.status.as_ref().is_some_and(|status| status.shows("message", &Value::from(message.as_str()))) {
+            if !original.says(&message) {
                 self.tell(key, original, &message).await?;
             }
             return Err(StepError::Waits { why: message });

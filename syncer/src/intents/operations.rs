@@ -10,6 +10,7 @@ use argosy_runtime::patch::{add, remove};
 use json_patch::PatchOperation;
 use serde_json::{Map, Value, json};
 
+use crate::readable::{OFFLOADED, is_offloaded};
 use crate::size::NOT_SHOWN;
 
 /// Fields of an active Suspend node that `argo resume`, `stop --node-field-selector` and `node set` write.
@@ -57,7 +58,7 @@ fn shows_nodes(status: &Value, wish: &Wish) -> bool {
 /// The copy with its nodes laid open, where it is so large that Argo packs them, or keeps them in a database, from where
 /// they have been added to it.
 fn unpacked(copy: &Value) -> Option<Value> {
-    if is_offloaded(copy) {
+    if is_offloaded(copy["status"].get(OFFLOADED)) {
         return Some(copy.clone());
     }
     let packed = copy["status"]["compressedNodes"].as_str().filter(|packed| !packed.is_empty())?;
@@ -65,10 +66,6 @@ fn unpacked(copy: &Value) -> Option<Value> {
     let mut copy = copy.clone();
     copy["status"]["nodes"] = Value::Object(nodes);
     Some(copy)
-}
-
-fn is_offloaded(copy: &Value) -> bool {
-    copy["status"]["offloadNodeStatusVersion"].as_str().is_some_and(|version| !version.is_empty())
 }
 
 /// The operations for a copy whose nodes are packed, or in a database. The latter are written into the object, packed only
@@ -80,14 +77,14 @@ fn repacked(mut whole: Value, operations: Vec<PatchOperation>) -> Vec<PatchOpera
     let _ = json_patch::patch(&mut whole, &of_nodes);
     let nodes = whole["status"]["nodes"].take();
     let text = nodes.to_string();
-    let was_offloaded = is_offloaded(&whole);
+    let was_offloaded = is_offloaded(whole["status"].get(OFFLOADED));
     operations.push(if was_offloaded && text.len() <= MOST_PLAIN {
         add(&["status", "nodes"], nodes)
     } else {
         add(&["status", "compressedNodes"], Value::String(pack(&text)))
     });
     if was_offloaded {
-        operations.push(remove(&["status", "offloadNodeStatusVersion"]));
+        operations.push(remove(&["status", OFFLOADED]));
     }
     operations
 }

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use argosy_api::{names, workflow};
+use argosy_api::{names, packed, workflow};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind, PartialObjectMeta};
 use kube::{Api, Client, Resource, ResourceExt};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use testbed::layout::Nodes;
 use testbed::{Cluster, Testbed, argosy, process};
 use tokio::process::Command;
@@ -254,6 +254,18 @@ where
         };
         ensure!(start.elapsed() < PATIENCE, "waited {} s for {what}: {last}", PATIENCE.as_secs());
         tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// The nodes of a workflow, in whichever form it carries them.
+pub fn nodes(workflow: &DynamicObject) -> Result<Map<String, Value>> {
+    let status = &workflow.data["status"];
+    match status["compressedNodes"].as_str().filter(|packed| !packed.is_empty()) {
+        Some(packed) => {
+            let text = packed::unpack(packed).context("its nodes cannot be unpacked")?;
+            Ok(serde_json::from_str(&text)?)
+        }
+        None => Ok(status["nodes"].as_object().cloned().unwrap_or_default()),
     }
 }
 

@@ -1,16 +1,15 @@
 //! Workflows whose nodes Argo keeps in a database, where only argo-server reads them. In the workload cluster of this
 //! testbed these are all workflows.
 
-use anyhow::{Context, Result, ensure};
-use argosy_api::packed::unpack;
+use anyhow::{Result, ensure};
 use argosy_api::{WorkloadCluster, names};
 use kube::api::{Patch, PatchParams};
 use kube::core::DynamicObject;
 use kube::{Api, ResourceExt};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{Case, case};
-use crate::world::{World, sleeping, wait_for, workflows};
+use crate::world::{World, nodes, sleeping, wait_for, workflows};
 
 /// They may run beside each other.
 pub(super) fn peaceful() -> Vec<Case> {
@@ -33,16 +32,6 @@ pub(super) fn disruptive() -> Vec<Case> {
 async fn routed(world: &World, name: &str) -> Result<String> {
     world.namespace(name, json!({"argosy.dev/clusters": "env=testbed"})).await?;
     Ok(name.to_owned())
-}
-
-/// The nodes of a status, also where they are packed.
-fn nodes(of: &DynamicObject) -> Result<Map<String, Value>> {
-    let status = &of.data["status"];
-    match (&status["nodes"], status["compressedNodes"].as_str()) {
-        (Value::Object(nodes), _) => Ok(nodes.clone()),
-        (_, Some(packed)) => Ok(serde_json::from_str(&unpack(packed).context("its nodes cannot be unpacked")?)?),
-        _ => Ok(Map::new()),
-    }
 }
 
 /// A copy, of which it is seen that its nodes are elsewhere.

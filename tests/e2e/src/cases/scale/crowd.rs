@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use argosy_api::names;
 use futures::StreamExt;
 use futures::stream::{FuturesUnordered, iter};
-use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, DynamicObject, ListParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use super::same::difference;
 use super::shapes::{Deed, Shape, referred, shape};
-use crate::world::{PATIENCE, World, metadata, wait_for, workflows};
+use crate::world::{PATIENCE, World, metadata, put, wait_for, workflows};
 
 const NAMESPACE: &str = "crowd";
 /// How many are under way at a time: Argo's controllers look at each once a second, and all share this machine.
@@ -49,11 +49,7 @@ pub(super) async fn come_and_go(world: World) -> Result<()> {
     let rule = json!({"argosy.dev/clusters": "env=testbed", "argosy.dev/strategy": "Spread"});
     world.namespace(NAMESPACE, rule).await?;
     for object in referred() {
-        let object: DynamicObject = serde_json::from_value(object)?;
-        let types = object.types.as_ref().context("an object without a kind")?;
-        let resource = ApiResource::from_gvk(&GroupVersionKind::try_from(types)?);
-        let api: Api<DynamicObject> = Api::namespaced_with(world.control.clone(), NAMESPACE, &resource);
-        api.patch(&object.name_any(), &PatchParams::apply("e2e").force(), &Patch::Apply(&object)).await?;
+        put(&world.control, NAMESPACE, object).await?;
     }
     let crowd =
         Crowd { world, size: size()?, start: Instant::now(), ended: Mutex::default(), room: Semaphore::new(AT_A_TIME) };

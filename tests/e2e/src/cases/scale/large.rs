@@ -18,7 +18,7 @@ use super::same;
 use super::shapes::{annotated, gate, pod, steps};
 use super::writes::{self, Written};
 use crate::cases::steady::versions;
-use crate::world::{PATIENCE, World, labelled, metadata, sleeping, wait_for, workflows};
+use crate::world::{PATIENCE, World, labelled, metadata, nodes, sleeping, wait_for, workflows};
 
 const NAMESPACE: &str = "large";
 /// How long a large workflow may take: Argo's controller looks at all of its nodes each time.
@@ -158,7 +158,7 @@ pub(super) async fn packed(world: World) -> Result<()> {
     let start = Instant::now();
     loop {
         let original = world.originals(NAMESPACE).get(&name).await?;
-        let nodes = same::nodes(&original)?;
+        let nodes = nodes(&original)?;
         if nodes.values().any(|node| node["displayName"] == "approval" && node["phase"] == "Running") {
             ensure!(nodes.len() >= 5_000, "it has {} nodes", nodes.len());
             ensure!(original.data["status"].get("nodes").is_none(), "its nodes are not packed");
@@ -176,16 +176,13 @@ pub(super) async fn packed(world: World) -> Result<()> {
     world.run("argo", &approve, "").await?;
     wait_for("the original to show the approval", || async {
         let original = world.originals(NAMESPACE).get(&name).await?;
-        let nodes = same::nodes(&original)?;
+        let nodes = nodes(&original)?;
         let gate = nodes.into_iter().find(|(_, node)| node["displayName"] == "approval").context("no gate")?.1;
         Ok(if gate["phase"] == "Succeeded" { Ok(()) } else { Err(format!("the gate is {}", gate["phase"])) })
     })
     .await?;
     let original = ended(&world, &name).await?;
-    ensure!(
-        same::nodes(&original)?.len() >= 5_000 && original.data["status"].get("nodes").is_none(),
-        "it is not packed"
-    );
+    ensure!(nodes(&original)?.len() >= 5_000 && original.data["status"].get("nodes").is_none(), "it is not packed");
     let copies = timeout(PATIENCE, copies).await.context("the copy's end was not seen")???;
     let written = writes::to(&world, NAMESPACE, &name)?;
     let is_packed = |write: &&Written| write.is_about("/status/compressedNodes");
@@ -266,7 +263,7 @@ async fn does_not_fit(world: &World, namespace: &str) -> Result<()> {
     };
     wait_for("what waits to be shown", || async {
         let original = world.originals(namespace).get(&name).await?;
-        let nodes = same::nodes(&original)?;
+        let nodes = nodes(&original)?;
         let is_shown = nodes.values().any(|node| node["displayName"] == "gate" && node["phase"] == "Running");
         let is_so = is_shown && omitted(&original) && nodes.values().all(|node| node["phase"] != "Succeeded");
         Ok(if is_so { Ok(()) } else { Err(original.data["status"]["conditions"].to_string()) })
@@ -275,7 +272,7 @@ async fn does_not_fit(world: &World, namespace: &str) -> Result<()> {
     world.run("argo", &["resume", &name, "-n", namespace], "").await?;
     let original = world.phase(namespace, &name, "Failed").await?;
     let copy = workflows(&world.wecs[0], namespace).get(&name).await?;
-    let (shown, all) = (same::nodes(&original)?, same::nodes(&copy)?);
+    let (shown, all) = (nodes(&original)?, nodes(&copy)?);
     let failed: Vec<(&String, &Value)> = all.iter().filter(|(_, node)| node["phase"] == "Failed").collect();
     ensure!(all.len() >= 12 && !failed.is_empty(), "its copy has {} nodes, {} failed", all.len(), failed.len());
     ensure!(shown.iter().collect::<Vec<_>>() == failed, "shown are {:?}", shown.keys());

@@ -1,25 +1,15 @@
 //! Whether an original shows what its copy shows.
 
-use anyhow::{Context, Result};
-use argosy_api::{names, packed};
+use anyhow::Result;
+use argosy_api::names;
 use kube::ResourceExt;
 use kube::core::DynamicObject;
-use serde_json::{Map, Value};
+use serde_json::Value;
+
+use crate::world::nodes;
 
 /// What of a copy's status stays where it is.
 const NOT_RETURNED: [&str; 3] = ["offloadNodeStatusVersion", "synchronization", "artifactGCStatus"];
-
-/// The nodes of a workflow, in whichever form it carries them.
-pub(super) fn nodes(workflow: &DynamicObject) -> Result<Map<String, Value>> {
-    let status = &workflow.data["status"];
-    match status["compressedNodes"].as_str().filter(|packed| !packed.is_empty()) {
-        Some(packed) => {
-            let text = packed::unpack(packed).context("its nodes cannot be unpacked")?;
-            Ok(serde_json::from_str(&text)?)
-        }
-        None => Ok(status["nodes"].as_object().cloned().unwrap_or_default()),
-    }
-}
 
 /// The first difference between two statuses (all fields of all nodes included) or their labels, in words.
 pub(super) fn difference(original: &DynamicObject, copy: &DynamicObject) -> Result<Option<String>> {

@@ -42,6 +42,11 @@ pub const DELIVERY: &str = "argosy.dev/delivery";
 /// a user may write.
 pub const SUSPEND: &str = "argosy.dev/suspend";
 
+/// Annotation on an original: its `spec.synchronization`, as JSON. The copy has it in its spec again; on the original the
+/// control cluster's controller would take the locks, too, and hold them while the copy waits for the same ones where
+/// clusters share them in a database. Written by the webhook; by the syncer where a template brings the locks along.
+pub const SYNCHRONIZATION: &str = "argosy.dev/synchronization";
+
 /// Annotation on an original: what its users did that is to happen to the copy, [`crate::intents::Intents`]. Written by
 /// the guard alone.
 pub const INTENTS: &str = "argosy.dev/intents";

@@ -17,11 +17,18 @@ const NOT_DELIVERED: [&str; 4] =
 /// Where a status has its nodes.
 const NODES: [&str; 2] = ["nodes", "compressedNodes"];
 
+/// What was asked of the locks, in spec and stored spec.
+const SYNCHRONIZATION: &str = "synchronization";
+const STORED: &str = "storedWorkflowTemplateSpec";
+
+/// All that the webhook puts into a stored spec.
+const QUIET: [&str; 2] = ["suspend", "arguments"];
+
 /// Builds the copy of an original: same name and namespace, the user's labels, annotations and spec without what the
 /// rule takes out (`removed`), marked with where it comes from, and without what ties the original to the control
 /// cluster. ownerReferences would have the WEC's garbage collector delete it; finalizers would never be released there.
 pub fn copy_of(original: &WholeWorkflow, removed: &[JsonPath], control_id: &str, delivery: &Delivery) -> DynamicObject {
-    let original = &without(original, removed);
+    let original = &without(&as_created(original), removed);
     let metadata = &original.metadata;
     let mut labels = metadata.labels.clone().unwrap_or_default();
     labels.retain(|key, _| !NOT_DELIVERED.contains(&key.as_str()));
@@ -66,6 +73,25 @@ pub fn copy_of(original: &WholeWorkflow, removed: &[JsonPath], control_id: &str,
         },
         data: Value::Object(data),
     }
+}
+
+/// The original as its user created it: with its locks in its spec, and a status only where one was given.
+fn as_created(original: &WholeWorkflow) -> WholeWorkflow {
+    let mut original = original.clone();
+    let locks = original.metadata.annotations.as_ref().and_then(|annotations| annotations.get(names::SYNCHRONIZATION));
+    let locks = locks.and_then(|locks| serde_json::from_str(locks).ok());
+    if let (Some(locks), Some(spec)) = (locks, &mut original.spec) {
+        spec.insert(SYNCHRONIZATION.to_owned(), locks);
+    }
+    // What the webhook says of one that has not begun.
+    if let Some(status) = original.status.as_mut().filter(|status| !status.contains_key("startedAt")) {
+        status.retain(|field, value| match field.as_str() {
+            "phase" => value != "Pending",
+            STORED => value.as_object().is_some_and(|stored| stored.keys().any(|key| !QUIET.contains(&key.as_str()))),
+            _ => true,
+        });
+    }
+    original
 }
 
 /// The original without what the rule takes out. Its name, namespace and UID are nothing that can be taken out.
@@ -159,9 +185,28 @@ mod tests {
 
     #[test]
     fn a_status_with_nodes_was_given_at_creation_and_goes_along() {
-        for status in [json!({"nodes": {"a": {"phase": "Succeeded"}}}), json!({"compressedNodes": "H4sI"})] {
+        for status in [
+            json!({"nodes": {"a": {"phase": "Succeeded"}}}),
+            json!({"compressedNodes": "H4sI"}),
+            json!({"nodes": {}, "phase": "Pending", "startedAt": "2026-01-01T00:00:00Z"}),
+            json!({"nodes": {}, "phase": "Running", "storedWorkflowTemplateSpec": {"entrypoint": "e", "suspend": true}}),
+        ] {
             assert_eq!(copied(json!({"metadata": {}, "spec": {}, "status": status}))["status"], status);
         }
+    }
+
+    #[test]
+    fn what_keeps_the_control_clusters_controller_quiet_stays_there() {
+        let copy = copied(json!({
+            "metadata": {"annotations": {"argosy.dev/synchronization": r#"{"mutexes":[{"name":"turn"}]}"#}},
+            "spec": {"workflowTemplateRef": {"name": "t"}},
+            "status": {
+                "phase": "Pending", "nodes": {"a": {}},
+                "storedWorkflowTemplateSpec": {"suspend": true, "arguments": {"parameters": []}}
+            },
+        }));
+        let spec = json!({"workflowTemplateRef": {"name": "t"}, "synchronization": {"mutexes": [{"name": "turn"}]}});
+        assert_eq!((&copy["spec"], &copy["status"]), (&spec, &json!({"nodes": {"a": {}}})));
     }
 
     #[test]

@@ -48,6 +48,8 @@ pub struct Original {
     pub intents_done: u64,
     /// Argo's label about its archive.
     pub archiving: bool,
+    /// What is kept of the locks that it asks for.
+    pub locks: Option<String>,
     /// `None` where it has no status at all.
     pub status: Option<Digest>,
 }
@@ -117,6 +119,7 @@ impl Original {
                 .into(),
             intents_done: intents_done(&object),
             archiving: object.labels().contains_key(names::ARGO_ARCHIVING),
+            locks: object.annotations().get(names::SYNCHRONIZATION).cloned(),
             uid: object.metadata.uid.unwrap_or_default(),
             resource_version: object.metadata.resource_version.unwrap_or_default(),
         }

@@ -231,6 +231,9 @@ fn returning(original: &Original, copy: &Copy, delivery: &Delivery, form: Form) 
                 return Ok((Return { operations, can_wait }, false));
             }
             operations.extend(returned.difference(original.status.as_ref()));
+            if let Some(locks) = returned.locks.as_ref().filter(|locks| original.locks.as_ref() != Some(locks)) {
+                operations.push(add(&["metadata", "annotations", names::SYNCHRONIZATION], Value::String(locks.clone())));
+            }
             can_wait &= returned.is_packed();
             is_kept = true;
         }

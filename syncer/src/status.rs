@@ -39,6 +39,8 @@ pub struct StatusError(#[from] serde_json::Error);
 pub struct Returned {
     fields: Map<String, Value>,
     digest: Digest,
+    /// The `synchronization` of its stored spec, as JSON.
+    pub locks: Option<String>,
 }
 
 impl Digest {
@@ -82,12 +84,15 @@ impl Returned {
         }
         // Argo writes the stored spec again whenever its suspend differs from the object's own (it compares
         // pointers), and an original is suspended for as long as it is routed.
+        // It takes the locks in there, too, as soon as it sees the original again.
+        let mut locks = None;
         if let Some(Value::Object(stored)) = fields.get_mut("storedWorkflowTemplateSpec") {
             stored.insert("suspend".to_owned(), Value::Bool(true));
+            locks = stored.remove("synchronization").filter(Value::is_object).map(|locks| locks.to_string());
         }
         size::bring(&mut fields, status.get().len(), form);
         let digest = Digest::over(fields.iter(), fields.get("nodes").and_then(Value::as_object));
-        Ok(Self { fields, digest })
+        Ok(Self { fields, digest, locks })
     }
 
     /// Whether its nodes are packed, so that each change of them is all of them.

@@ -17,6 +17,8 @@ use crate::edits::Edits;
 use crate::metrics::Outcome;
 use crate::view::{self, Label, Suspend, View, annotation, is_completed, label};
 
+mod quiet;
+
 /// A stamp of our own that is no older than this stays: the API server asks again within one creation (reinvocation).
 /// Far below what the fail-closed policy allows (60 s).
 const FRESH: Duration = Duration::from_secs(5);
@@ -111,11 +113,11 @@ fn want<'a>(
         note_suspend: false,
     };
     let routed = |cluster: &'a str, stamp| {
-        let Some(suspend) = Suspend::of(view) else {
+        let Some(spec) = view::spec(view) else {
             return refuse(422, "field spec: expected an object");
         };
         // With a label, suspend is but the old contract's "run it there", or our own doing.
-        let note_suspend = label == Label::Absent && suspend == Suspend::True;
+        let note_suspend = label == Label::Absent && spec.suspend == Suspend::True;
         let outcome = if cluster.is_empty() { Outcome::Waiting } else { Outcome::Placed };
         Ok((Wanted { cluster: Some(cluster), stamp, suspend: Wish::Set, note_suspend }, outcome))
     };
@@ -178,7 +180,8 @@ fn difference(view: &View, wanted: Wanted, stamp: Option<&str>) -> Patch {
 
     let mut annotations = Edits::default();
     let foreign = view.metadata.annotations.iter().flatten().filter(|(key, _)| {
-        key.starts_with(names::PREFIX) && ![names::PLACEMENT, names::SUSPEND].contains(&key.as_str())
+        key.starts_with(names::PREFIX)
+            && ![names::PLACEMENT, names::SUSPEND, names::SYNCHRONIZATION].contains(&key.as_str())
     });
     foreign.for_each(|(key, value)| annotations.want(key, None, Some(value)));
     annotations.want(names::PLACEMENT, stamp.map(ToOwned::to_owned), annotation(view, names::PLACEMENT));
@@ -186,16 +189,23 @@ fn difference(view: &View, wanted: Wanted, stamp: Option<&str>) -> Patch {
         annotations.want(names::SUSPEND, Some("true".to_owned()), annotation(view, names::SUSPEND));
     }
 
+    let mut quiet = Vec::new();
+    match wanted.suspend {
+        Wish::Set => quiet::hush(view, &mut annotations, &mut quiet),
+        Wish::Keep | Wish::Undo => quiet::restore(view, &mut annotations, &mut quiet),
+    }
+
     let mut operations = Vec::new();
     labels.append("labels", view.metadata.labels.is_some(), &mut operations);
     annotations.append("annotations", view.metadata.annotations.is_some(), &mut operations);
     let path = ["spec", "suspend"];
-    match (wanted.suspend, Suspend::of(view)) {
+    match (wanted.suspend, view::spec(view).map(|spec| spec.suspend)) {
         (Wish::Set, Some(Suspend::Absent)) => operations.push(add(&path, Value::Bool(true))),
         (Wish::Set, Some(Suspend::Other)) => operations.push(replace(&path, Value::Bool(true))),
         (Wish::Undo, Some(Suspend::True)) => operations.push(remove(&path)),
         _ => {}
     }
+    operations.extend(quiet);
     Patch(operations)
 }
 

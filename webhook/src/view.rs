@@ -1,27 +1,49 @@
-//! What the webhook reads of a Workflow: metadata, and whether `spec` says suspend. The rest, which may be megabytes,
-//! is skipped over.
+//! What the webhook reads of a Workflow: metadata, and the few fields of `spec` and `status` that it may have to change.
+//! The rest, which may be megabytes, is skipped over.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::marker::PhantomData;
 
 use argosy_api::{Placement, RuleSource, Workflow, names};
 use argosy_placement::{own_cluster, read_stamp};
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 /// A Workflow as it is asked to be created.
-pub(crate) type View = Workflow<Spec, IgnoredAny>;
+pub(crate) type View = Workflow<Part<Spec>, Part<Status>>;
 
-/// What kind of thing `spec` is.
+/// A part of a Workflow that should be an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Spec {
-    Object(Suspend),
-    /// Not an object: nothing that could be suspended.
+pub(crate) enum Part<T> {
+    Object(T),
+    /// Something else, which the CRD may let through.
     Odd,
 }
 
+/// What is looked at of `spec`.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Spec {
+    pub(crate) suspend: Suspend,
+    pub(crate) synchronization: Option<Box<RawValue>>,
+    pub(crate) workflow_template_ref: Option<IgnoredAny>,
+    pub(crate) arguments: Option<Box<RawValue>>,
+}
+
+/// What is looked at of `status`.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Status {
+    pub(crate) phase: Option<Box<RawValue>>,
+    pub(crate) stored_workflow_template_spec: Option<IgnoredAny>,
+}
+
 /// What `spec.suspend` says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Suspend {
+    #[default]
     Absent,
     True,
     /// There, but not `true`.
@@ -41,12 +63,11 @@ pub(crate) enum Label {
     Inherited,
 }
 
-impl Suspend {
-    pub(crate) fn of(view: &View) -> Option<Self> {
-        match view.spec {
-            Some(Spec::Object(suspend)) => Some(suspend),
-            Some(Spec::Odd) | None => None,
-        }
+/// The workflow's spec, if it is an object.
+pub(crate) fn spec(view: &View) -> Option<&Spec> {
+    match &view.spec {
+        Some(Part::Object(spec)) => Some(spec),
+        Some(Part::Odd) | None => None,
     }
 }
 
@@ -96,65 +117,50 @@ pub(crate) fn value<'a>(map: Option<&'a BTreeMap<String, String>>, key: &str) ->
     map?.get(key).map(String::as_str)
 }
 
-impl<'de> Deserialize<'de> for Spec {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Part<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(SpecVisitor)
+        deserializer.deserialize_any(PartVisitor(PhantomData))
     }
 }
 
-/// Takes `suspend` out of an object as it streams by; an untagged enum would build the whole object first.
-struct SpecVisitor;
+/// Reads an object as it streams by; an untagged enum would build the whole object first.
+struct PartVisitor<T>(PhantomData<T>);
 
-impl<'de> Visitor<'de> for SpecVisitor {
-    type Value = Spec;
+impl<'de, T: Deserialize<'de>> Visitor<'de> for PartVisitor<T> {
+    type Value = Part<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a workflow's spec")
+        f.write_str("a part of a workflow")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Spec, A::Error> {
-        let mut suspend = Suspend::Absent;
-        while let Some(key) = map.next_key::<Key>()? {
-            match key {
-                Key::Suspend => suspend = map.next_value()?,
-                Key::Other => drop(map.next_value::<IgnoredAny>()?),
-            }
-        }
-        Ok(Spec::Object(suspend))
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Part<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(Part::Object)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Spec, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Part<T>, A::Error> {
         while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Spec::Odd)
+        Ok(Part::Odd)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Spec, E> {
-        Ok(Spec::Odd)
+    fn visit_bool<E>(self, _: bool) -> Result<Part<T>, E> {
+        Ok(Part::Odd)
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Spec, E> {
-        Ok(Spec::Odd)
+    fn visit_i64<E>(self, _: i64) -> Result<Part<T>, E> {
+        Ok(Part::Odd)
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<Spec, E> {
-        Ok(Spec::Odd)
+    fn visit_u64<E>(self, _: u64) -> Result<Part<T>, E> {
+        Ok(Part::Odd)
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Spec, E> {
-        Ok(Spec::Odd)
+    fn visit_f64<E>(self, _: f64) -> Result<Part<T>, E> {
+        Ok(Part::Odd)
     }
 
-    fn visit_str<E>(self, _: &str) -> Result<Spec, E> {
-        Ok(Spec::Odd)
+    fn visit_str<E>(self, _: &str) -> Result<Part<T>, E> {
+        Ok(Part::Odd)
     }
-}
-
-#[derive(serde::Deserialize)]
-#[serde(field_identifier, rename_all = "camelCase")]
-enum Key {
-    Suspend,
-    #[serde(other)]
-    Other,
 }
 
 impl<'de> Deserialize<'de> for Suspend {
@@ -184,19 +190,23 @@ mod tests {
     #[rstest]
     #[case(r#"{}"#, None)]
     #[case(r#"{"spec":null}"#, None)]
-    #[case(r#"{"spec":{}}"#, Some(Spec::Object(Suspend::Absent)))]
-    #[case(r#"{"spec":{"templates":[{"suspend":{}}],"suspend":true}}"#, Some(Spec::Object(Suspend::True)))]
-    #[case(r#"{"spec":{"suspend":false,"entrypoint":"a"}}"#, Some(Spec::Object(Suspend::Other)))]
-    #[case(r#"{"spec":{"suspend":null}}"#, Some(Spec::Object(Suspend::Other)))]
-    #[case(r#"{"spec":{"suspend":{"a":[1]}}}"#, Some(Spec::Object(Suspend::Other)))]
-    #[case(r#"{"spec":[1,{"suspend":true}]}"#, Some(Spec::Odd))]
-    #[case(r#"{"spec":"suspend"}"#, Some(Spec::Odd))]
-    #[case(r#"{"spec":1}"#, Some(Spec::Odd))]
-    #[case(r#"{"spec":-1}"#, Some(Spec::Odd))]
-    #[case(r#"{"spec":1.5}"#, Some(Spec::Odd))]
-    #[case(r#"{"spec":false}"#, Some(Spec::Odd))]
-    fn reads_any_spec(#[case] text: &str, #[case] expected: Option<Spec>) {
-        assert_eq!(view(text).spec, expected);
+    #[case(r#"{"spec":{}}"#, Some(Part::Object(Suspend::Absent)))]
+    #[case(r#"{"spec":{"templates":[{"suspend":{}}],"suspend":true}}"#, Some(Part::Object(Suspend::True)))]
+    #[case(r#"{"spec":{"suspend":false,"entrypoint":"a"}}"#, Some(Part::Object(Suspend::Other)))]
+    #[case(r#"{"spec":{"suspend":null}}"#, Some(Part::Object(Suspend::Other)))]
+    #[case(r#"{"spec":{"suspend":{"a":[1]}}}"#, Some(Part::Object(Suspend::Other)))]
+    #[case(r#"{"spec":[1,{"suspend":true}]}"#, Some(Part::Odd))]
+    #[case(r#"{"spec":"suspend"}"#, Some(Part::Odd))]
+    #[case(r#"{"spec":1}"#, Some(Part::Odd))]
+    #[case(r#"{"spec":-1}"#, Some(Part::Odd))]
+    #[case(r#"{"spec":1.5}"#, Some(Part::Odd))]
+    #[case(r#"{"spec":false}"#, Some(Part::Odd))]
+    fn reads_any_spec(#[case] text: &str, #[case] expected: Option<Part<Suspend>>) {
+        let read = view(text).spec.map(|spec| match spec {
+            Part::Object(spec) => Part::Object(spec.suspend),
+            Part::Odd => Part::Odd,
+        });
+        assert_eq!(read, expected);
     }
 
     #[rstest]

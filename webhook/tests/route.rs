@@ -18,7 +18,7 @@ fn review(namespace: &str, object: &Value) -> Value {
 }
 
 /// The answer in a form that fits a line: `add PATH VALUE; …`, or `CODE REASON MESSAGE`. Stamps are printed as
-/// `<CLUSTER by RULE: REASON>`, with their time checked.
+/// `<CLUSTER by RULE: REASON>`, with their time checked. What the workflows without a status get as one is checked here.
 fn render(response: &Value) -> String {
     assert_eq!(response["uid"], "7f0b2c3d");
     if response["allowed"] == false {
@@ -31,7 +31,11 @@ fn render(response: &Value) -> String {
         return warning.map_or("untouched".to_owned(), |warning| format!("untouched, with: {warning}"));
     }
     let operations = json!(patch(response));
-    let operations = operations.as_array().unwrap();
+    let mut operations = operations.as_array().unwrap().as_slice();
+    if let Some((last, others)) = operations.split_last().filter(|(last, _)| last["path"] == "/status") {
+        assert_eq!(*last, json!({"op": "add", "path": "/status", "value": {"phase": "Pending"}}));
+        operations = others;
+    }
     let operations = operations.iter().map(|operation| {
         let (op, path) = (operation["op"].as_str().unwrap(), operation["path"].as_str().unwrap());
         let value = operation.get("value").map(|value| format!(" {}", compact(value)));
@@ -114,7 +118,27 @@ const BY_RULE: &str = r#"<c1 by namespace: most room of 1 cluster with "env=prod
     "422 Invalid argosy: Workflow plain/hello: label kubestellar.io/cluster is empty, which leaves the choice to a rule, \
      but namespace \"plain\" has none for this workflow: expected the name of a WorkloadCluster, or \"local\""
 )]
+#[case::locks_of_a_routed_one_that_comes_to_run_here(
+    "plain", named(&json!({"annotations": {"argosy.dev/synchronization": "{\"mutex\":{}}"}}), &json!({})),
+    "remove /metadata/annotations/argosy.dev~1synchronization; add /spec/synchronization {mutex: {}}"
+)]
 // A namespace with a rule.
+#[case::locks(
+    "team", named(&json!({"annotations": {"c": "d"}}), &json!({"synchronization": {"mutex": {"name": "turn"}}})),
+    format!("add /metadata/labels {{kubestellar.io/cluster: c1}}; add {PLACEMENT} {BY_RULE}; \
+             add /metadata/annotations/argosy.dev~1synchronization {{\"mutex\":{{\"name\":\"turn\"}}}}; \
+             add /spec/suspend true; remove /spec/synchronization")
+)]
+#[case::status_given_at_creation(
+    "team", json!({
+        "metadata": {"generateName": "hello-"}, "spec": {"workflowTemplateRef": {"name": "t"}, "arguments": {"a": 1}},
+        "status": {"phase": "", "nodes": {}}
+    }),
+    format!("add /metadata/labels {{kubestellar.io/cluster: c1}}; \
+             add /metadata/annotations {{argosy.dev/placement: {BY_RULE}}}; add /spec/suspend true; \
+             add /status/phase Pending; \
+             add /status/storedWorkflowTemplateSpec {{arguments: {{a: 1}}, suspend: true}}")
+)]
 #[case::ruled(
     "team", json!({"metadata": {"generateName": "hello-"}, "spec": {}}),
     format!("add /metadata/labels {{kubestellar.io/cluster: c1}}; \

@@ -98,7 +98,7 @@ fn recognise(old: &Object, new: &Object) -> Option<Write> {
     let is_retry = status.1.as_ref().is_some_and(|status| is_retry(old, new, status));
     Some(Write {
         is_retry,
-        spec: spec::read(&spec.0, &spec.1, is_retry)?,
+        spec: spec::read(&spec.0, &spec.1, is_retry, value(old.metadata.annotations.as_ref(), names::SYNCHRONIZATION))?,
         status: status::read(status.0.as_ref(), status.1.as_ref(), is_retry)?,
     })
 }

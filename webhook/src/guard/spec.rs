@@ -12,6 +12,7 @@ const SUSPEND: &str = "suspend";
 const SHUTDOWN: &str = "shutdown";
 const ARGUMENTS: &str = "arguments";
 const DEADLINE: &str = "activeDeadlineSeconds";
+const SYNCHRONIZATION: &str = "synchronization";
 
 /// What became of the spec.
 #[derive(Default)]
@@ -29,8 +30,8 @@ pub(super) fn is_suspended(spec: &Fields) -> bool {
     spec.get(SUSPEND).is_some_and(|suspend| suspend.get() == "true")
 }
 
-/// Reads the difference. `None`: it is not what Argo's commands do.
-pub(super) fn read(old: &Fields, new: &Fields, is_retry: bool) -> Option<Spec> {
+/// Reads the difference; `locks` is what was kept of `synchronization`. `None`: it is not what Argo's commands do.
+pub(super) fn read(old: &Fields, new: &Fields, is_retry: bool, locks: Option<&str>) -> Option<Spec> {
     let mut spec = Spec::default();
     for change in differences(old, new) {
         let (before, after) = (change.before()?, change.after()?);
@@ -40,6 +41,8 @@ pub(super) fn read(old: &Fields, new: &Fields, is_retry: bool) -> Option<Spec> {
                 false
             }
             SUSPEND => return None,
+            // Whoever applies the same workflow again brings along what it was created with.
+            SYNCHRONIZATION if before.is_null() && is_text_of(locks, &after) => false,
             // Below.
             SHUTDOWN if is_retry => true,
             // Whether it may become that, the fence says.
@@ -67,4 +70,8 @@ pub(super) fn read(old: &Fields, new: &Fields, is_retry: bool) -> Option<Spec> {
         spec.restore.push(remove(&["spec", SHUTDOWN]));
     }
     Some(spec)
+}
+
+fn is_text_of(text: Option<&str>, value: &Value) -> bool {
+    text.and_then(|text| serde_json::from_str::<Value>(text).ok()).is_some_and(|kept| equal(&kept, value, Care::Loose))
 }

@@ -89,9 +89,15 @@ fn annotations() -> impl Strategy<Value = Option<Value>> {
     let placement = prop::option::of(prop::sample::select(stamps));
     let suspend = prop::option::of(value_of(&["true", "false", ""]));
     let delivery = prop::option::of(value_of(&["{}"]));
+    let locks = prop::option::of(value_of(&[r#"{"mutexes":[{"name":"turn"}]}"#, "{}", "junk", "1"]));
     let other = prop::option::of(value_of(&["x/y~z"]));
-    (placement, suspend, delivery, other).prop_flat_map(|(placement, suspend, delivery, other)| {
-        let rest = [(names::SUSPEND, suspend), (names::DELIVERY, delivery), ("a/b~c", other)];
+    (placement, suspend, delivery, locks, other).prop_flat_map(|(placement, suspend, delivery, locks, other)| {
+        let rest = [
+            (names::SUSPEND, suspend),
+            (names::DELIVERY, delivery),
+            (names::SYNCHRONIZATION, locks),
+            ("a/b~c", other),
+        ];
         let mut annotations: BTreeMap<&str, String> =
             rest.into_iter().filter_map(|(key, value)| Some((key, value?.to_owned()))).collect();
         annotations.extend(placement.map(|placement| (names::PLACEMENT, placement)));
@@ -106,7 +112,13 @@ prop_compose! {
         spec in value_of(&[
             json!({"entrypoint": "e"}), json!({"suspend": true}), json!({"suspend": false}), json!({"suspend": null}),
             json!({"suspend": "yes"}), json!({}), json!(null), json!("odd"), json!([true]),
+            json!({"synchronization": {"mutex": {"name": "own"}}}), json!({"synchronization": null}),
+            json!({"workflowTemplateRef": {"name": "t"}, "arguments": {"parameters": []}}),
         ]),
+        status in prop::option::of(value_of(&[
+            json!(null), json!({}), json!("odd"), json!({"nodes": {"a": 1}}), json!({"phase": "", "nodes": {"a": 1}}),
+            json!({"phase": "Failed", "storedWorkflowTemplateSpec": {"entrypoint": "e"}}),
+        ])),
     ) -> Value {
         let mut metadata = json!({"generateName": "hello-"});
         for (key, value) in [("labels", labels), ("annotations", annotations)] {
@@ -114,7 +126,11 @@ prop_compose! {
                 metadata[key] = value;
             }
         }
-        json!({"metadata": metadata, "spec": spec, "status": {"nodes": {"a": 1}}})
+        let mut workflow = json!({"metadata": metadata, "spec": spec});
+        if let Some(status) = status {
+            workflow["status"] = status;
+        }
+        workflow
     }
 }
 
@@ -141,8 +157,29 @@ fn rest(object: &Value) -> Value {
     }
     if let Some(spec) = rest["spec"].as_object_mut() {
         spec.remove("suspend");
+        spec.remove("synchronization");
+    }
+    match &mut rest["status"] {
+        Value::Object(status) => {
+            status.retain(|key, value| match key.as_str() {
+                "phase" => *value != "" && *value != "Pending",
+                "storedWorkflowTemplateSpec" => value["suspend"] != true,
+                _ => true,
+            });
+            if status.is_empty() {
+                rest["status"] = Value::Null;
+            }
+        }
+        _ => {}
     }
     rest
+}
+
+/// The locks that a workflow asks for: in its spec, or else as they were kept for it.
+fn locks(object: &Value) -> Option<Value> {
+    let own = Some(&object["spec"]["synchronization"]).filter(|locks| locks.is_object()).cloned();
+    let kept = || serde_json::from_str(strings(object, "annotations").get(names::SYNCHRONIZATION)?).ok();
+    own.or_else(kept).filter(Value::is_object)
 }
 
 proptest! {
@@ -156,6 +193,11 @@ proptest! {
 
         // Only what is ours has changed.
         prop_assert_eq!(rest(&routed), rest(&workflow));
+
+        // Its locks, which only the cluster takes that it runs in.
+        if workflow["spec"].is_object() {
+            prop_assert_eq!(locks(&routed), locks(&workflow));
+        }
 
         // What the policy argosy-fail-closed demands.
         let (labels, annotations) = (strings(&routed, "labels"), strings(&routed, "annotations"));
@@ -174,11 +216,20 @@ proptest! {
         }
         if is_routed {
             prop_assert_eq!(&routed["spec"]["suspend"], &json!(true));
+            prop_assert_eq!(routed["spec"]["synchronization"].as_object(), None);
+            if !routed["status"].is_string() {
+                let phase = routed["status"]["phase"].as_str();
+                prop_assert!(phase.is_some_and(|phase| !phase.is_empty()));
+                let stored = routed["status"]["storedWorkflowTemplateSpec"].is_object();
+                prop_assert!(stored || routed["spec"]["workflowTemplateRef"].is_null());
+            }
+        } else {
+            prop_assert!(!annotations.contains_key(names::SYNCHRONIZATION));
         }
         prop_assert_eq!([Outcome::Placed, Outcome::Waiting].contains(&outcome), is_routed);
         prop_assert_eq!(outcome == Outcome::Waiting, cluster == Some(""));
         let mut ours = annotations.keys().filter(|key| key.starts_with(names::PREFIX));
-        let all_known = ours.all(|key| [names::PLACEMENT, names::SUSPEND].contains(key));
+        let all_known = ours.all(|key| [names::PLACEMENT, names::SUSPEND, names::SYNCHRONIZATION].contains(key));
         prop_assert!(all_known);
         if labels.get(names::ARGO_COMPLETED) == Some(&"true") {
             prop_assert!(!is_routed);

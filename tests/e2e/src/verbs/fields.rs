@@ -106,6 +106,10 @@ async fn disruption_budget(side: Side) -> Result<String> {
         side.clusters().iter().map(|client| Api::namespaced(client.clone(), side.namespace)).collect();
     for wanted in [1, 0] {
         if wanted == 0 {
+            if side.is_routed {
+                let control: Api<PodDisruptionBudget> = Api::namespaced(side.world.control.clone(), side.namespace);
+                ensure!(control.get_opt(&name).await?.is_none(), "there is one in the control cluster, too");
+            }
             side.finish(&name).await?;
             side.ended(&name).await?;
         }

@@ -3,6 +3,7 @@
 
 mod again;
 mod archive;
+mod cron;
 mod end;
 mod fields;
 mod gates;
@@ -48,7 +49,7 @@ use verb;
 
 /// All but those that need an archive.
 pub fn verbs() -> Vec<Verb> {
-    [fields::verbs(), waiting::verbs(), look::verbs(), end::verbs(), gates::verbs(), again::verbs()]
+    [cron::verbs(), fields::verbs(), waiting::verbs(), look::verbs(), end::verbs(), gates::verbs(), again::verbs()]
         .into_iter()
         .flatten()
         .collect()

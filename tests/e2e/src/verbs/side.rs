@@ -93,6 +93,11 @@ impl Side {
         Self { namespace: WAITING, ..self.clone() }
     }
 
+    /// A name that no other side uses.
+    pub(super) fn own(&self, name: &str) -> String {
+        if self.server.is_some() { format!("{name}-served") } else { name.to_owned() }
+    }
+
     /// Runs argo with these words; answers what it printed.
     pub(super) async fn argo(&self, args: &[&str], input: &str) -> Result<String> {
         let args = [args, &["-n", self.namespace]].concat();

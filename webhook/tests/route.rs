@@ -129,15 +129,21 @@ const BY_RULE: &str = r#"<c1 by namespace: most room of 1 cluster with "env=prod
              add /metadata/annotations/argosy.dev~1synchronization {{\"mutex\":{{\"name\":\"turn\"}}}}; \
              add /spec/suspend true; remove /spec/synchronization")
 )]
+#[case::finalizers(
+    "team", json!({"metadata": {"labels": {}, "finalizers": ["a/b", "workflows.argoproj.io/artifact-gc"]}, "spec": {}}),
+    format!("add {CLUSTER} c1; add /metadata/annotations {{argosy.dev/placement: {BY_RULE}}}; \
+             add /spec/suspend true; replace /metadata/finalizers [\"a/b\"]")
+)]
 #[case::status_given_at_creation(
     "team", json!({
         "metadata": {"generateName": "hello-"}, "spec": {"workflowTemplateRef": {"name": "t"}, "arguments": {"a": 1}},
         "status": {"phase": "", "nodes": {}}
     }),
     format!("add /metadata/labels {{kubestellar.io/cluster: c1}}; \
-             add /metadata/annotations {{argosy.dev/placement: {BY_RULE}}}; add /spec/suspend true; \
-             add /status/phase Pending; \
-             add /status/storedWorkflowTemplateSpec {{arguments: {{a: 1}}, suspend: true}}")
+             add /metadata/annotations {{argosy.dev/placement: {}; not known: there is no WorkflowTemplate \"t\">}}; \
+             add /spec/suspend true; add /status/phase Pending; \
+             add /status/storedWorkflowTemplateSpec {{arguments: {{a: 1}}, suspend: true}}",
+            BY_RULE.trim_end_matches('>'))
 )]
 #[case::ruled(
     "team", json!({"metadata": {"generateName": "hello-"}, "spec": {}}),

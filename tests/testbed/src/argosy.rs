@@ -15,20 +15,21 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::cluster::token;
+use crate::cluster::{played, token};
 use crate::layout::{Nodes, write_file};
 use crate::process::{self, Daemon, run, wait_until};
-use crate::{Cluster, Testbed, cargo, images, programs};
+use crate::{Cluster, Testbed, cargo, images, links, programs};
 
 /// The namespace of Argosy in every cluster.
 pub const NAMESPACE: &str = "argosy";
 /// The daemons' names, where they run as processes.
 pub const WEBHOOK: &str = "argosy-webhook";
 pub const SYNCER: &str = "argosy-syncer";
-/// A second replica of the webhook, which only some cases start.
-pub const SECOND_WEBHOOK: &str = "argosy-webhook-2";
 /// The program behind `kubectl argosy`.
 pub const PLUGIN: &str = "kubectl-argosy";
+
+/// How many of each a played testbed has ports for; the others than the first only some cases start.
+const REPLICAS: usize = 3;
 
 const REGISTRY: &str = "ghcr.io/argosy";
 /// Enough to see each step of a workflow.
@@ -38,11 +39,11 @@ const FIELD_MANAGER: &str = "testbed";
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Installs Argosy in the control cluster, joins the workload clusters, and waits until a workflow would be routed. May
-/// be called again, also after a change of Argosy's code.
+/// be called again, also after a change of Argosy's code. `with_links` puts [`links`] between its programs and API servers.
 ///
 /// # Errors
 /// The build, Helm or the API server refuses something, or Argosy does not come to work; with what it said.
-pub async fn install(testbed: &mut Testbed) -> Result<()> {
+pub async fn install(testbed: &mut Testbed, with_links: bool) -> Result<()> {
     let step = testbed.progress.step("building Argosy");
     let built = cargo::build(&testbed.layout, &[(WEBHOOK, WEBHOOK), (SYNCER, SYNCER), ("argosy-cli", PLUGIN)]).await?;
     let [daemons @ .., plugin] = &built[..] else { bail!("cargo built nothing") };
@@ -52,7 +53,7 @@ pub async fn install(testbed: &mut Testbed) -> Result<()> {
     let control = testbed.control().client().await?;
     match testbed.state.nodes {
         Nodes::Real => install_pods(testbed, daemons, &step).await?,
-        Nodes::Played => start_processes(testbed, daemons).await?,
+        Nodes::Played => start_processes(testbed, daemons, with_links).await?,
     }
     for wec in testbed.wecs() {
         step.detail(format!("joining {}", wec.name));
@@ -87,27 +88,43 @@ fn content_tag(files: &[PathBuf]) -> Result<String> {
 }
 
 /// Installs the chart for programs outside of the cluster, and starts these.
-async fn start_processes(testbed: &mut Testbed, built: &[PathBuf]) -> Result<()> {
-    let port = testbed.state.port(&serving_port(WEBHOOK))?;
-    testbed.state.port(&serving_port(SECOND_WEBHOOK))?;
-    for name in [WEBHOOK, SECOND_WEBHOOK, SYNCER] {
-        testbed.state.port(&admin_port(name))?;
+async fn start_processes(testbed: &mut Testbed, built: &[PathBuf], with_links: bool) -> Result<()> {
+    for name in replicas(WEBHOOK) {
+        testbed.state.port(&serving_port(&name))?;
+    }
+    for name in replicas(WEBHOOK).into_iter().chain(replicas(SYNCER)) {
+        testbed.state.port(&admin_port(&name))?;
     }
     testbed.state.save(&testbed.layout)?;
-    let host = testbed.control().host_address;
-    let values = json!({"webhook": {"url": format!("https://{host}:{port}")}, "syncer": {"enabled": false, "copySecrets": true}});
+    if with_links {
+        let program = played::player_program(&testbed.layout, &testbed.progress).await?;
+        links::start(testbed, &program).await?;
+    }
+    let url = match links::port(&testbed.state, &links::to_webhook()) {
+        Some(port) => format!("https://{}:{port}", testbed.control().host_address),
+        None => webhook_url(testbed, WEBHOOK)?,
+    };
+    let values = json!({"webhook": {"url": url}, "syncer": {"enabled": false, "copySecrets": true}});
     helm(testbed, testbed.control(), "argosy", "charts/argosy", &values).await?;
     for (name, program) in [WEBHOOK, SYNCER].into_iter().zip(built) {
         // A copy: what runs stays what it is while cargo builds anew.
         let kept = kept(testbed, name);
         let program = std::fs::read(program).with_context(|| format!("reading {}", program.display()))?;
         if std::fs::read(&kept).ok().as_ref() != Some(&program) {
-            process::stop(&testbed.layout, "control", name);
+            for replica in replicas(name) {
+                process::stop(&testbed.layout, "control", &replica);
+            }
             write_file(&kept, program, 0o755)?;
         }
         start(testbed, name).await?;
     }
     Ok(())
+}
+
+/// The daemons of a program: [`WEBHOOK`] or [`SYNCER`] itself first, then its further replicas.
+pub fn replicas(program: &str) -> Vec<String> {
+    let further = (2..=REPLICAS).map(|number| format!("{program}-{number}"));
+    std::iter::once(program.to_owned()).chain(further).collect()
 }
 
 /// Purposes of saved ports.
@@ -141,34 +158,38 @@ pub fn admin_url(testbed: &Testbed, name: &str) -> Result<String> {
     Ok(format!("http://{}:{port}", testbed.control().host_address))
 }
 
-/// Starts the daemon `name` ([`WEBHOOK`], [`SECOND_WEBHOOK`] or [`SYNCER`]) of a played testbed; also again, after it was
-/// ended.
+/// Starts one of the daemons that [`replicas`] names, in a played testbed; also again, after it was ended.
 ///
 /// # Errors
 /// The testbed runs no such process, or it does not start.
 pub async fn start(testbed: &Testbed, name: &str) -> Result<()> {
-    // Replicas are the same program, and sign in as the same account.
-    let program = if name == SECOND_WEBHOOK { WEBHOOK } else { name };
     ensure!(testbed.state.nodes == Nodes::Played, "on real nodes {name} is a Deployment");
+    // Replicas are the same program, and sign in as the same account.
+    let of_it = |program: &&str| replicas(program).iter().any(|replica| replica == name);
+    let program = [WEBHOOK, SYNCER].into_iter().find(of_it).with_context(|| format!("{name} is no program"))?;
     let port =
         |purpose: &str| testbed.state.ports.get(purpose).copied().with_context(|| format!("no port for {purpose}"));
-    let kubeconfig = testbed.layout.cluster_dir("control").join(format!("{program}.kubeconfig"));
+    let kubeconfig = testbed.layout.cluster_dir("control").join(format!("{name}.kubeconfig"));
     if !kubeconfig.exists() {
         let token = token(&testbed.control().client().await?, NAMESPACE, program).await?;
-        write_file(&kubeconfig, testbed.control().kubeconfig_with_token(program, &token)?, 0o600)?;
+        let control = by_link(testbed, testbed.control(), &links::to_control(name));
+        write_file(&kubeconfig, control.kubeconfig_with_token(program, &token)?, 0o600)?;
     }
     let host = testbed.control().host_address;
-    let own = match program {
-        WEBHOOK => vec![
+    let own = if program == WEBHOOK {
+        let peers = replicas(WEBHOOK).into_iter().filter(|peer| peer != name);
+        let peers: Result<Vec<_>> = peers.map(|peer| Ok(format!("--peer={}", webhook_url(testbed, &peer)?))).collect();
+        let own = [
             format!("--listen={host}:{}", port(&serving_port(name))?),
             format!("--tls-san={host}"),
-            format!("--peer={}", webhook_url(testbed, if name == WEBHOOK { SECOND_WEBHOOK } else { WEBHOOK })?),
             "--webhook-configuration=argosy".to_owned(),
             // Nothing stands between it and the API server that would have to learn that it goes.
             "--drain=0s".to_owned(),
-        ],
+        ];
+        [Vec::from(own), peers?].concat()
+    } else {
         // Nobody wants to wait here for what no workflow uses any more.
-        _ => vec!["--identity=testbed".to_owned(), format!("--log={LOG}"), "--keep-unused=20s".to_owned()],
+        vec![format!("--identity={name}"), format!("--log={LOG}"), "--keep-unused=20s".to_owned()]
     };
     Daemon::new(&testbed.layout, "control", name, &kept(testbed, program))
         .args([format!("--kubeconfig={}", kubeconfig.display()), format!("--namespace={NAMESPACE}")])
@@ -176,6 +197,13 @@ pub async fn start(testbed: &Testbed, name: &str) -> Result<()> {
         .args(own)
         .start()
         .map(drop)
+}
+
+/// A cluster as it is reached by a link, if the testbed has links.
+fn by_link(testbed: &Testbed, cluster: &Cluster, link: &str) -> Cluster {
+    let by_link = |port| format!("https://{}:{port}", cluster.host_address);
+    let api_url = links::port(&testbed.state, link).map_or_else(|| cluster.api_url.clone(), by_link);
+    Cluster { api_url, ..cluster.clone() }
 }
 
 /// Installs or upgrades a chart of this workspace.
@@ -220,7 +248,7 @@ async fn join(testbed: &Testbed, wec: &Cluster, control: &Client) -> Result<()> 
     let is_there = secrets.get_opt(&name).await?.is_some();
     if !is_there {
         let token = token(&wec.client().await?, NAMESPACE, SYNCER).await?;
-        let kubeconfig = wec.kubeconfig_with_token(SYNCER, &token)?;
+        let kubeconfig = by_link(testbed, wec, &links::to_wec(&wec.name)).kubeconfig_with_token(SYNCER, &token)?;
         let data = BTreeMap::from([("kubeconfig".to_owned(), ByteString(kubeconfig.into_bytes()))]);
         let mut secret = Secret { data: Some(data), ..Secret::default() };
         secret.metadata.name = Some(name.clone());

@@ -11,7 +11,7 @@ use crate::layout::{CONTROL, DEFAULT_NAME, Layout, Nodes, State};
 use crate::programs::Programs;
 use crate::progress::Progress;
 use crate::testbed::{Options, Testbed, down, running};
-use crate::{demo, player};
+use crate::{demo, links, player};
 
 /// Several Kubernetes clusters with Argo Workflows and Argosy on this machine: `control`, where workflows are created,
 /// and `cluster1`, `cluster2`, …, where they run.
@@ -60,6 +60,9 @@ enum Command {
     /// Play the kubelet of a cluster (started by `up --nodes played`)
     #[command(hide = true)]
     Play(player::Args),
+    /// Forward connections, or fail to (started by `up --links`)
+    #[command(hide = true)]
+    Links(links::Args),
 }
 
 #[derive(Args)]
@@ -91,6 +94,9 @@ struct Wanted {
     /// Give Argo a PostgreSQL: for its archive, and for all nodes of the workload clusters' workflows (played nodes only)
     #[arg(long)]
     database: bool,
+    /// Put proxies between Argosy's programs and the API servers, which tests tell to fail (played nodes only)
+    #[arg(long)]
+    links: bool,
 }
 
 /// Runs the command that the process was started with.
@@ -128,6 +134,10 @@ async fn dispatch(command: Command) -> Result<ExitCode> {
             tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
             player::run(args).await?;
         }
+        Command::Links(args) => {
+            tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+            links::run(args).await?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -142,6 +152,7 @@ impl Wanted {
             crds: self.crds,
             argo_server: self.argo_server,
             database: self.database,
+            links: self.links,
         }
     }
 }

@@ -20,6 +20,7 @@ pub mod database;
 pub mod demo;
 pub mod images;
 pub mod layout;
+pub mod links;
 pub mod player;
 pub mod prerequisites;
 pub mod process;

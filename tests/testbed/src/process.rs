@@ -245,6 +245,14 @@ pub fn stop(layout: &Layout, cluster: &str, daemon: &str) -> bool {
     !found.is_empty()
 }
 
+/// Kills one daemon of a testbed, which has no time to do anything more, and waits until it is gone. Answers whether there
+/// was one.
+pub fn kill_at_once(layout: &Layout, cluster: &str, daemon: &str) -> bool {
+    let found: Vec<_> = find(layout.dir()).into_iter().filter(|found| found.is(cluster, daemon)).collect();
+    send(&found, Signal::KILL, GRACE);
+    !found.is_empty()
+}
+
 /// Lets a daemon hang where it is, until [`thaw`]. Answers whether there was one.
 pub fn freeze(layout: &Layout, cluster: &str, daemon: &str) -> bool {
     signal(layout, cluster, daemon, Signal::STOP)
@@ -298,19 +306,25 @@ fn stage_of(found: &Found) -> usize {
 
 /// SIGTERM to all, then SIGKILL to those still there after `grace`.
 fn end(found: &[Found], grace: Duration) {
-    let alive = |found: &&Found| is_alive(found.pid);
-    for (signal, patience) in [(Signal::TERM, grace), (Signal::KILL, Duration::from_secs(5))] {
-        for process in found.iter().filter(alive) {
-            kill(process.pid, signal);
-        }
-        let deadline = Instant::now() + patience;
-        while Instant::now() < deadline {
-            if !found.iter().any(|process| alive(&process)) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
+    if !send(found, Signal::TERM, grace) {
+        send(found, Signal::KILL, GRACE);
     }
+}
+
+/// Sends a signal to all that are alive; answers whether all of them are gone before the patience is.
+fn send(found: &[Found], signal: Signal, patience: Duration) -> bool {
+    let alive = |found: &&Found| is_alive(found.pid);
+    for process in found.iter().filter(alive) {
+        kill(process.pid, signal);
+    }
+    let deadline = Instant::now() + patience;
+    while found.iter().any(|process| alive(&process)) {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    true
 }
 
 pub(crate) fn kill(pid: u32, signal: Signal) {

@@ -34,6 +34,8 @@ pub struct Options {
     /// it does by itself with those of large workflows only; then argo-server runs in these clusters, too. Played nodes
     /// only.
     pub database: bool,
+    /// Whether Argosy's programs reach API servers through [`crate::links`]. Played nodes only.
+    pub links: bool,
 }
 
 impl Options {
@@ -47,6 +49,7 @@ impl Options {
             crds: CrdFlavour::default(),
             argo_server: false,
             database: false,
+            links: false,
         }
     }
 }
@@ -85,6 +88,7 @@ impl Testbed {
         let wecs = options.wecs.or(known.as_ref().map(|state| state.wecs)).unwrap_or(2);
         fits_what_is_up(&layout, known.as_ref(), nodes, wecs)?;
         ensure!(!options.database || nodes == Nodes::Played, "a testbed with a database has played nodes");
+        ensure!(!options.links || nodes == Nodes::Played, "a testbed with links that fail has played nodes");
         prerequisites::ensure(nodes, options.database, &progress).await?;
         let programs = Programs::prepare(&layout, nodes, &progress).await?;
 
@@ -120,7 +124,7 @@ impl Testbed {
             argo::server::start_beside_workflows(&mut testbed).await?;
         }
         if options.argosy {
-            argosy::install(&mut testbed).await?;
+            argosy::install(&mut testbed, options.links).await?;
         }
         testbed.state.complete = true;
         testbed.state.save(&testbed.layout)?;

@@ -83,11 +83,17 @@ async fn evenly(world: World) -> Result<()> {
         nodes.patch_status(&format!("{name}-node"), &PatchParams::default(), &patch).await?;
     }
     figures(&world).await?;
-    argosy::start(&world.testbed, argosy::SECOND_WEBHOOK).await?;
+    let second = second();
+    argosy::start(&world.testbed, &second).await?;
     let result = through_both(&world).await;
-    process::stop(&world.testbed.layout, "control", argosy::SECOND_WEBHOOK);
+    process::stop(&world.testbed.layout, "control", &second);
     clear(&world, "even").await?;
     result
+}
+
+/// The daemon of the second replica.
+fn second() -> String {
+    argosy::replicas(argosy::WEBHOOK).swap_remove(1)
 }
 
 /// An API server keeps to one connection, and so to one replica; several API servers do not. Here a label says which of
@@ -101,8 +107,7 @@ async fn through_both(world: &World) -> Result<()> {
     second.webhooks.iter_mut().flatten().for_each(|webhook| webhook.name.insert_str(0, "second-"));
     second.webhooks.iter_mut().flatten().try_for_each(|webhook| -> Result<()> {
         let path = webhook.client_config.url.as_deref().and_then(|url| url.rsplit('/').next()).unwrap_or_default();
-        webhook.client_config.url =
-            Some(format!("{}/{path}", argosy::webhook_url(&world.testbed, argosy::SECOND_WEBHOOK)?));
+        webhook.client_config.url = Some(format!("{}/{path}", argosy::webhook_url(&world.testbed, &self::second())?));
         webhook.object_selector = Some(serde_json::from_value(select("In"))?);
         Ok(())
     })?;

@@ -18,6 +18,7 @@ use crate::layout::{Layout, State};
 use crate::process::{Daemon, wait_until};
 use crate::programs::Programs;
 use crate::progress::Progress;
+use crate::testbed::Testbed;
 
 /// In the place of a cluster's name, for the etcd that all share.
 const SHARED: &str = "shared";
@@ -35,18 +36,35 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub async fn up(layout: &Layout, state: &mut State, programs: &Programs, progress: &Progress) -> Result<Vec<Cluster>> {
     let player = player_program(layout, progress).await?;
     let etcd_ports = (state.port("etcd/client")?, state.port("etcd/peer")?);
-    let mut planes = Vec::new();
-    for (name, number) in state.clusters().into_iter().zip(0..) {
-        let port = state.port(&api_server(&name))?;
-        planes.push(plane(name, number, port, etcd_ports.0));
-    }
-    if let Some(control) = planes.first_mut() {
-        control.extra_args = audit::args(layout)?;
-    }
+    let planes = planes(layout, state, etcd_ports.0)?;
     // Saved before anything listens, so that what a killed run leaves is found again on the same ports.
     state.save(layout)?;
     control_plane::start_etcd(layout, programs, SHARED, None, etcd_ports)?;
     try_join_all(planes.iter().map(|plane| cluster_up(layout, programs, plane, &player, progress))).await
+}
+
+/// Starts the API server of a cluster again after it was ended, and waits until it is ready.
+///
+/// # Errors
+/// The testbed has no such cluster, or the API server does not become ready.
+pub async fn start_api_server(testbed: &Testbed, cluster: &str) -> Result<()> {
+    let mut state = testbed.state.clone();
+    let etcd_port = state.port("etcd/client")?;
+    let planes = planes(&testbed.layout, &mut state, etcd_port)?;
+    let plane = planes.iter().find(|plane| plane.name == cluster).with_context(|| format!("no cluster {cluster}"))?;
+    control_plane::start(&testbed.layout, &testbed.programs, plane).await.map(drop)
+}
+
+fn planes(layout: &Layout, state: &mut State, etcd_port: u16) -> Result<Vec<ControlPlane>> {
+    let mut planes = Vec::new();
+    for (name, number) in state.clusters().into_iter().zip(0..) {
+        let port = state.port(&api_server(&name))?;
+        planes.push(plane(name, number, port, etcd_port));
+    }
+    if let Some(control) = planes.first_mut() {
+        control.extra_args = audit::args(layout)?;
+    }
+    Ok(planes)
 }
 
 /// The clusters of a testbed that is up.
@@ -131,7 +149,7 @@ async fn cluster_up(
 }
 
 /// The program `testbed`: this process's own, or, where a test uses the library, the one built beside it.
-async fn player_program(layout: &Layout, progress: &Progress) -> Result<PathBuf> {
+pub(crate) async fn player_program(layout: &Layout, progress: &Progress) -> Result<PathBuf> {
     let own = std::env::current_exe().context("finding the program of this process")?;
     if own.file_stem().is_some_and(|name| name == "testbed") && own.parent().is_some_and(|dir| !dir.ends_with("deps")) {
         return Ok(own);

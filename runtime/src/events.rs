@@ -3,12 +3,35 @@
 use std::fmt::Debug;
 use std::future::ready;
 use std::pin::Pin;
+use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::utils::Backoff;
+use kube::runtime::watcher::{self, DefaultBackoff, Event, watcher};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
+
+/// How long a watch that failed waits at most before it tries again: users wait for what was missed.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+
+/// kube's own backoff, which goes up to 30 s, only shorter.
+#[derive(Default)]
+struct Short(DefaultBackoff);
+
+impl Iterator for Short {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        Some(self.0.next()?.min(LONGEST_WAIT))
+    }
+}
+
+impl Backoff for Short {
+    fn reset(&mut self) {
+        self.0.reset();
+    }
+}
 
 /// Events of a watch, for ever.
 pub type Events<K> = Pin<Box<dyn Stream<Item = Event<K>> + Send>>;
@@ -21,5 +44,5 @@ where
     let log = move |error: watcher::Error| {
         tracing::warn!(what, error = &error as &dyn std::error::Error, "watch failed; trying again");
     };
-    Box::pin(watcher(api, config).default_backoff().filter_map(move |event| ready(event.map_err(log).ok())))
+    Box::pin(watcher(api, config).backoff(Short::default()).filter_map(move |event| ready(event.map_err(log).ok())))
 }

@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client};
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::announce::Announcer;
@@ -23,6 +23,7 @@ use crate::health::{self, Seen, Trouble};
 use crate::inventory::Inventory;
 use crate::kubeconfig;
 use crate::lease::Lease;
+use crate::members::Members;
 use crate::metrics::ClusterMetrics;
 use crate::plan::Here;
 use crate::preflight::{self, Preflight};
@@ -32,11 +33,14 @@ use crate::work::{Wec, Work};
 /// How often a cluster that answers is asked whether it still does.
 const PROBE: Duration = Duration::from_secs(5);
 /// How often one that does not is tried, and one that answers again is looked at before it counts.
-const RETRY: Duration = Duration::from_secs(2);
+const RETRY: Duration = Duration::from_secs(1);
 /// How often every workflow is looked at, whether or not an event asked for it.
 const SWEEP: Duration = Duration::from_secs(60);
 /// How long one watch request lasts; a silently dead connection is noticed that late.
 const WATCH_SECONDS: u32 = 60;
+
+/// How long a cluster has been meant for another syncer when it is let go; members come and go with every upgrade.
+const SETTLED: Duration = Duration::from_secs(15);
 
 /// What all clusters' tasks share.
 #[derive(Clone)]
@@ -51,6 +55,7 @@ pub struct Shared {
     pub keep_unused: Duration,
     pub known: Arc<Known>,
     pub announcer: Announcer,
+    pub members: Members,
 }
 
 /// A WorkloadCluster, and the resourceVersion of its Secret, if that is there.
@@ -84,13 +89,15 @@ impl ClusterTask {
         let lease = Arc::new(Lease::new(control, &namespace, names::lease(&self.name), identity));
         while !shutdown.is_cancelled() {
             tokio::select! {
-                () = lease.acquire() => {}
+                () = lease.acquire(|| is_mine(&self.shared, &self.name)) => {}
                 () = shutdown.cancelled() => break,
             }
             tracing::info!(cluster = self.name, "holding the cluster's Lease");
             self.metrics.held.set(1);
+            let moved = moved(self.shared.clone(), self.name.clone());
             tokio::select! {
                 () = lease.keep() => {}
+                () = moved => tracing::info!(cluster = self.name, "the cluster is another syncer's"),
                 () = self.sessions(&lease) => {}
                 () = shutdown.cancelled() => {}
             }
@@ -238,6 +245,23 @@ impl ClusterTask {
                 Ok((_, false)) => return End::Back,
                 Err(trouble) => return End::Trouble(trouble),
             }
+        }
+    }
+}
+
+/// Whether a cluster is meant for this syncer, of those that share all clusters.
+fn is_mine(shared: &Shared, cluster: &str) -> bool {
+    let clusters: Vec<String> = shared.known.clusters().iter().map(|cluster| cluster.name.clone()).collect();
+    shared.members.is_mine(cluster, &clusters)
+}
+
+/// Waits until a cluster has been meant for another syncer for a while.
+async fn moved(shared: Shared, cluster: String) {
+    let mut since = Instant::now();
+    while since.elapsed() < SETTLED {
+        sleep(RETRY).await;
+        if is_mine(&shared, &cluster) {
+            since = Instant::now();
         }
     }
 }

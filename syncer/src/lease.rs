@@ -15,13 +15,16 @@ use kube::{Api, Client};
 use tokio::time::{Instant, sleep};
 
 /// How long a Lease is good for without being renewed.
-const DURATION: Duration = Duration::from_secs(12);
+pub const DURATION: Duration = Duration::from_secs(10);
 /// How often its holder renews it.
-const RENEW: Duration = Duration::from_secs(3);
+pub const RENEW: Duration = Duration::from_secs(2);
 /// How often others look at it.
-const LOOK: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_secs(1);
 /// How much earlier than others a holder takes its own Lease for lost.
-const MARGIN: Duration = Duration::from_secs(3);
+const MARGIN: Duration = Duration::from_secs(2);
+
+/// How long a candidate leaves a Lease that it may take to one that it is meant for.
+const COURTESY: Duration = Duration::from_secs(3);
 
 /// A Lease as one candidate sees it.
 pub struct Lease {
@@ -42,12 +45,13 @@ enum Claim {
     Wait,
 }
 
-/// `unchanged`: how long the Lease has been seen to stay as it is.
-fn claim(spec: Option<&LeaseSpec>, me: &str, unchanged: Duration) -> Claim {
+/// `unchanged`: how long the Lease has been seen to stay as it is. `courtesy`: how much longer others are to have had time
+/// for it.
+fn claim(spec: Option<&LeaseSpec>, me: &str, unchanged: Duration, courtesy: Duration) -> Claim {
     let holder = spec.and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
     let seconds = spec.and_then(|spec| spec.lease_duration_seconds).unwrap_or_default();
-    let duration = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
-    if holder.is_empty() || holder == me || unchanged >= duration { Claim::Take } else { Claim::Wait }
+    let duration = if holder.is_empty() { 0 } else { u64::try_from(seconds).unwrap_or_default() };
+    if holder == me || unchanged >= Duration::from_secs(duration) + courtesy { Claim::Take } else { Claim::Wait }
 }
 
 impl Lease {
@@ -62,11 +66,12 @@ impl Lease {
         self.millis(Instant::now()) < self.held_until.load(Ordering::Acquire)
     }
 
-    /// Waits until the Lease is held.
-    pub async fn acquire(&self) {
+    /// Waits until the Lease is held. While it is not meant for this process, others are given time to take it.
+    pub async fn acquire(&self, is_meant: impl Fn() -> bool) {
         let mut seen = None;
         loop {
-            match self.try_acquire(&mut seen).await {
+            let courtesy = if is_meant() { Duration::ZERO } else { COURTESY };
+            match self.try_acquire(&mut seen, courtesy).await {
                 Ok(true) => return,
                 Ok(false) => {}
                 Err(error) => tracing::warn!(lease = self.name, error = error.message(), "cannot look at the Lease"),
@@ -79,7 +84,7 @@ impl Lease {
     pub async fn keep(&self) {
         while self.is_held() {
             sleep(RENEW).await;
-            match self.try_acquire(&mut None).await {
+            match self.try_acquire(&mut None, Duration::ZERO).await {
                 Ok(true) => {}
                 Ok(false) => {
                     self.held_until.store(0, Ordering::Release);
@@ -108,21 +113,25 @@ impl Lease {
     }
 
     /// `seen`: the version last seen, and when it was first seen.
-    async fn try_acquire(&self, seen: &mut Option<(String, Instant)>) -> Result<bool, RequestError> {
+    async fn try_acquire(
+        &self,
+        seen: &mut Option<(String, Instant)>,
+        courtesy: Duration,
+    ) -> Result<bool, RequestError> {
         let before = Instant::now();
-        let taken = match within(self.api.get_opt(&self.name)).await? {
+        let lease = within(self.api.get_opt(&self.name)).await?;
+        let version = lease.as_ref().and_then(|lease| lease.metadata.resource_version.clone()).unwrap_or_default();
+        let since = match seen {
+            Some((known, since)) if *known == version => *since,
+            _ => seen.insert((version, before)).1,
+        };
+        let spec = lease.as_ref().and_then(|lease| lease.spec.as_ref());
+        if claim(spec, &self.identity, since.elapsed(), courtesy) == Claim::Wait {
+            return Ok(false);
+        }
+        let taken = match lease {
             None => within(self.api.create(&PostParams::default(), &self.taken(None))).await,
-            Some(lease) => {
-                let version = lease.metadata.resource_version.clone().unwrap_or_default();
-                let since = match seen {
-                    Some((known, since)) if *known == version => *since,
-                    _ => seen.insert((version, before)).1,
-                };
-                if claim(lease.spec.as_ref(), &self.identity, since.elapsed()) == Claim::Wait {
-                    return Ok(false);
-                }
-                within(self.api.replace(&self.name, &PostParams::default(), &self.taken(Some(lease)))).await
-            }
+            Some(lease) => within(self.api.replace(&self.name, &PostParams::default(), &self.taken(Some(lease)))).await,
         };
         match taken {
             Ok(_) => {
@@ -163,17 +172,22 @@ mod tests {
     use rstest::rstest;
 
     #[rstest]
-    #[case::absent(None, 0, Claim::Take)]
-    #[case::released(Some(""), 0, Claim::Take)]
-    #[case::own_after_a_restart(Some("me"), 0, Claim::Take)]
-    #[case::held(Some("you"), 11, Claim::Wait)]
-    #[case::run_out(Some("you"), 12, Claim::Take)]
-    fn claims(#[case] holder: Option<&str>, #[case] unchanged: u64, #[case] expected: Claim) {
+    #[case::absent(None, 0, 0, Claim::Take)]
+    #[case::absent_but_meant_for_another(None, 2, 3, Claim::Wait)]
+    #[case::released(Some(""), 0, 0, Claim::Take)]
+    #[case::released_for_another(Some(""), 2, 3, Claim::Wait)]
+    #[case::released_and_nobody_came(Some(""), 3, 3, Claim::Take)]
+    #[case::own_after_a_restart(Some("me"), 0, 3, Claim::Take)]
+    #[case::held(Some("you"), 9, 0, Claim::Wait)]
+    #[case::run_out(Some("you"), 10, 0, Claim::Take)]
+    #[case::run_out_but_meant_for_another(Some("you"), 12, 3, Claim::Wait)]
+    fn claims(#[case] holder: Option<&str>, #[case] unchanged: u64, #[case] courtesy: u64, #[case] expected: Claim) {
         let spec = holder.map(|holder| LeaseSpec {
             holder_identity: Some(holder.to_owned()),
-            lease_duration_seconds: Some(12),
+            lease_duration_seconds: Some(10),
             ..LeaseSpec::default()
         });
-        assert_eq!(claim(spec.as_ref(), "me", Duration::from_secs(unchanged)), expected);
+        let [unchanged, courtesy] = [unchanged, courtesy].map(Duration::from_secs);
+        assert_eq!(claim(spec.as_ref(), "me", unchanged, courtesy), expected);
     }
 }

@@ -19,6 +19,7 @@ mod intents;
 mod inventory;
 mod kubeconfig;
 mod lease;
+mod members;
 mod metrics;
 mod originals;
 mod pace;
@@ -46,6 +47,7 @@ pub use args::Args;
 
 use crate::announce::Announcer;
 use crate::cluster::Shared;
+use crate::members::Members;
 use crate::metrics::Metrics;
 
 /// Runs until a signal.
@@ -77,9 +79,11 @@ pub async fn run(args: Args) -> Result<()> {
         }
         tracing::info!(control_id, identity, "syncer starts");
         let announcer = Announcer::new(control.clone(), &identity);
-        let shared = Shared { control, namespace, identity, control_id, keep_unused, known, announcer };
+        let (members, roll) = Members::new(control.clone(), &namespace, &identity);
+        let shared = Shared { control, namespace, identity, control_id, keep_unused, known, announcer, members };
         let placer = placer::run(shared.clone(), shutdown.clone());
-        tokio::join!(registry::run(shared, metrics, shutdown.clone()), placer);
+        let registry = registry::run(shared, metrics, shutdown.clone());
+        tokio::join!(registry, placer, roll.keep(shutdown.clone()));
         anyhow::Ok(())
     };
     tokio::select! {

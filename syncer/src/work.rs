@@ -107,7 +107,20 @@ impl StepError {
             // The watch is about to bring what is new.
             Self::Outdated => Duration::from_millis(50 << failures.min(6)),
             Self::Waits { .. } => Duration::from_secs((1 << failures.min(5)).min(20)),
+            // No load on who does not answer, and users wait for the mend.
+            other if other.is_unanswered() => Duration::from_millis((250 << failures.min(7)).min(3_000)),
             _ => Duration::from_millis((250 << failures.min(7)).min(20_000)),
+        }
+    }
+
+    /// Whether an API server said nothing at all.
+    fn is_unanswered(&self) -> bool {
+        match self {
+            Self::ReadOriginal { source }
+            | Self::WriteOriginal { source }
+            | Self::ReadCopy { source }
+            | Self::WriteCopy { source } => source.status().is_none(),
+            _ => false,
         }
     }
 }

@@ -25,6 +25,9 @@ pub const NO_CLUSTER: &str = "argosy.dev/no-cluster";
 /// Namespace annotation: what becomes of a workflow whose cluster is lost, a [`crate::LostCluster`].
 pub const LOST_CLUSTER: &str = "argosy.dev/lost-cluster";
 
+/// Namespace annotation: how long a cluster has not answered when it counts as lost, such as `10m`.
+pub const LOST_AFTER: &str = "argosy.dev/lost-after";
+
 /// Namespace annotation: `true` sets `spec.archiveLogs` of workflows that leave it unset.
 pub const ARCHIVE_LOGS: &str = "argosy.dev/archive-logs";
 
@@ -38,14 +41,20 @@ pub const PLACEMENT: &str = "argosy.dev/placement";
 /// Annotation on an original: what the syncer did about it, a [`crate::Delivery`].
 pub const DELIVERY: &str = "argosy.dev/delivery";
 
-/// Annotation on an original: `true` is the user's wish that the copy be suspended. The only one of ours that
-/// a user may write.
+/// Annotation on an original: `true` is the user's wish that the copy be suspended.
 pub const SUSPEND: &str = "argosy.dev/suspend";
 
 /// Annotation on an original: its `spec.synchronization`, as JSON. The copy has it in its spec again; on the original the
 /// control cluster's controller would take the locks, too, and hold them while the copy waits for the same ones where
 /// clusters share them in a database. Written by the webhook; by the syncer where a template brings the locks along.
 pub const SYNCHRONIZATION: &str = "argosy.dev/synchronization";
+
+/// Annotation on an original: `true` is its user's word that it may run again elsewhere while a cluster that nobody hears
+/// of may still be running it.
+pub const RERUNNABLE: &str = "argosy.dev/rerunnable";
+
+/// What of ours a user may write on a workflow.
+pub const USERS: [&str; 2] = [SUSPEND, RERUNNABLE];
 
 /// Annotation on an original: what its users did that is to happen to the copy, [`crate::intents::Intents`]. Written by
 /// the guard alone.
@@ -98,6 +107,14 @@ pub fn lease(cluster: &str) -> String {
     format!("argosy-cluster-{cluster}")
 }
 
+/// Name of the Lease by which a syncer says that it is there, in the same namespace.
+pub fn member(identity: &str) -> String {
+    format!("argosy-syncer-{identity}")
+}
+
+/// Label of these Leases.
+pub const MEMBER: &str = "argosy.dev/member";
+
 /// Kubernetes' own label that names what manages an object.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
@@ -118,6 +135,10 @@ pub const ARGO_NODE_ID: &str = "workflows.argoproj.io/node-id";
 
 /// Argo's label with the state of archiving.
 pub const ARGO_ARCHIVING: &str = "workflows.argoproj.io/workflow-archiving-status";
+
+/// Argo's finalizer on a Workflow whose artifacts are to be collected: while it is there, Argo's controller makes pods for
+/// that, whatever else the workflow says.
+pub const ARGO_ARTIFACT_GC: &str = "workflows.argoproj.io/artifact-gc";
 
 /// Argo's label that gives a Workflow to one controller among several.
 pub const ARGO_INSTANCE: &str = "workflows.argoproj.io/controller-instanceid";

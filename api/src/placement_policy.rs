@@ -55,6 +55,9 @@ pub struct PlacementPolicySpec {
     /// What becomes of a workflow whose cluster is lost.
     #[serde(default)]
     pub lost_cluster: LostCluster,
+    /// How long a cluster has not answered when it counts as lost, such as `10m`, which it is without this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_after: Option<String>,
     /// Sets `spec.archiveLogs` of workflows that leave it unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive_logs: Option<bool>,

@@ -109,6 +109,10 @@ pub struct Delivery {
     /// UID of the copy, as soon as it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copy: Option<String>,
+    /// Why it was taken from the cluster of the attempt before. `cluster` and `cluster_uid` are empty until the next one
+    /// begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved: Option<String>,
 }
 
 #[cfg(test)]

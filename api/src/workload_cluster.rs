@@ -13,6 +13,8 @@ use crate::names;
 
 /// Type of the condition that says whether the cluster can be reached and takes deliveries.
 pub const READY: &str = "Ready";
+/// Reason of [`READY`] while nobody has an answer from it, which may well pass by itself.
+pub const UNREACHABLE: &str = "Unreachable";
 /// Type of the condition that says whether the cluster can run Argo Workflows.
 pub const ARGO_READY: &str = "ArgoReady";
 /// Type of the condition that says whether nodes and pods there can be counted.

@@ -13,6 +13,8 @@ pub struct Cluster {
     pub labels: BTreeMap<String, String>,
     /// Why nothing can be delivered to it now; `None` when it is ready.
     pub not_ready: Option<String>,
+    /// Since when nobody has had an answer from it, in seconds since 1970, where that is so.
+    pub lost_since: Option<i64>,
     pub cordoned: bool,
     /// The workflow (`namespace/name`) that its room is kept for.
     pub held_for: Option<String>,
@@ -28,6 +30,7 @@ impl From<&WorkloadCluster> for Cluster {
             name: cluster.metadata.name.clone().unwrap_or_default(),
             labels: cluster.metadata.labels.clone().unwrap_or_default(),
             not_ready: not_ready(cluster),
+            lost_since: lost_since(cluster),
             cordoned: cluster.spec.cordoned,
             held_for: cluster.status.as_ref().and_then(|status| status.held_for.clone()),
             namespaces: cluster.spec.namespaces.clone(),
@@ -46,6 +49,12 @@ fn not_ready(cluster: &WorkloadCluster) -> Option<String> {
             None => Some(format!("{name} is not known yet; is the syncer running?")),
         }
     })
+}
+
+fn lost_since(cluster: &WorkloadCluster) -> Option<i64> {
+    let ready = cluster.status.as_ref()?.condition(api::READY)?;
+    let is_lost = ready.status == "False" && ready.reason == api::UNREACHABLE;
+    is_lost.then(|| ready.last_transition_time.0.as_second())
 }
 
 impl Cluster {

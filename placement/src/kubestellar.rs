@@ -8,7 +8,7 @@ use argosy_api::{LostCluster, NoCluster, RuleSource, Strategy, workflow};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::Deserialize;
 
-use crate::rule::{Rule, RuleError, json_path};
+use crate::rule::{LOST_AFTER, Rule, RuleError, json_path};
 use crate::rules::Policy;
 use crate::selector::Selector;
 
@@ -102,6 +102,7 @@ fn rule(
         strategy: Strategy::default(),
         no_cluster: NoCluster::default(),
         lost_cluster: LostCluster::default(),
+        lost_after: LOST_AFTER,
         archive_logs: None,
         remove,
     })

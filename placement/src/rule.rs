@@ -5,10 +5,14 @@ use std::str::FromStr;
 
 use argosy_api::placement_policy::UnknownWord;
 use argosy_api::{LostCluster, NoCluster, PlacementPolicySpec, RuleSource, Strategy, names};
+use k8s_openapi::jiff::SignedDuration;
 use serde_json_path::JsonPath;
 use thiserror::Error;
 
 use crate::selector::Selector;
+
+/// How long a cluster has not answered when it counts as lost, where no rule says otherwise.
+pub(crate) const LOST_AFTER: SignedDuration = SignedDuration::from_mins(10);
 
 /// What a rule says, wherever it was read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +28,8 @@ pub struct Rule {
     pub no_cluster: NoCluster,
     /// What becomes of a workflow whose cluster is lost.
     pub lost_cluster: LostCluster,
+    /// How long a cluster has not answered when it counts as lost.
+    pub lost_after: SignedDuration,
     /// What `spec.archiveLogs` becomes where the user left it unset.
     pub archive_logs: Option<bool>,
     /// What is taken out of copies.
@@ -60,6 +66,7 @@ impl Rule {
                 strategy: field(names::STRATEGY).word()?,
                 no_cluster: field(names::NO_CLUSTER).word()?,
                 lost_cluster: field(names::LOST_CLUSTER).word()?,
+                lost_after: field(names::LOST_AFTER).duration(LOST_AFTER)?,
                 archive_logs: field(names::ARCHIVE_LOGS).boolean()?,
                 remove: Vec::new(),
             })
@@ -78,6 +85,7 @@ impl Rule {
             strategy: spec.strategy,
             no_cluster: spec.no_cluster,
             lost_cluster: spec.lost_cluster,
+            lost_after: field("lostAfter", spec.lost_after.as_deref()).duration(LOST_AFTER)?,
             archive_logs: spec.archive_logs,
             remove: remove
                 .map(|(i, path)| {
@@ -125,6 +133,12 @@ impl<'a> Field<'a> {
     fn word<T: FromStr<Err = UnknownWord> + Default>(self) -> Result<T, RuleError> {
         let Some(text) = self.text else { return Ok(T::default()) };
         text.trim().parse().map_err(|error: UnknownWord| self.error(text, 1, format!("{error}, found {text:?}")))
+    }
+
+    fn duration(self, default: SignedDuration) -> Result<SignedDuration, RuleError> {
+        let Some(text) = self.text else { return Ok(default) };
+        let duration = text.trim().parse::<SignedDuration>().ok().filter(SignedDuration::is_positive);
+        duration.ok_or_else(|| self.error(text, 1, format!("expected a duration such as 10m, found {text:?}")))
     }
 
     fn boolean(self) -> Result<Option<bool>, RuleError> {
@@ -177,10 +191,12 @@ mod tests {
             ("argosy.dev/strategy", "Ordered"),
             ("argosy.dev/no-cluster", "Reject"),
             ("argosy.dev/lost-cluster", "Reschedule"),
+            ("argosy.dev/lost-after", "1h 30m"),
             ("argosy.dev/archive-logs", "true"),
         ]);
         let rule = rule.unwrap().unwrap();
         assert_eq!(rule.workflows.to_string(), "tier=gold");
+        assert_eq!(rule.lost_after, SignedDuration::from_mins(90));
         assert_eq!(
             (rule.strategy, rule.no_cluster, rule.lost_cluster, rule.archive_logs),
             (Strategy::Ordered, NoCluster::Reject, LostCluster::Reschedule, Some(true))
@@ -193,6 +209,8 @@ mod tests {
     #[case("argosy.dev/strategy", "Random", "column 1: expected LeastLoaded, Spread or Ordered, found \"Random\"")]
     #[case("argosy.dev/no-cluster", "wait", "column 1: expected Wait, Local or Reject, found \"wait\"")]
     #[case("argosy.dev/lost-cluster", "", "column 1: expected Wait or Reschedule, found \"\"")]
+    #[case("argosy.dev/lost-after", "soon", "column 1: expected a duration such as 10m, found \"soon\"")]
+    #[case("argosy.dev/lost-after", "-5m", "column 1: expected a duration such as 10m, found \"-5m\"")]
     #[case("argosy.dev/archive-logs", "yes", "column 1: expected true or false, found \"yes\"")]
     fn an_error_names_namespace_annotation_column_and_what_was_expected(
         #[case] annotation: &str,

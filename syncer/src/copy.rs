@@ -76,17 +76,18 @@ pub fn copy_of(original: &WholeWorkflow, removed: &[JsonPath], control_id: &str,
 }
 
 /// The original as its user created it: with its locks in its spec, and a status only where one was given.
-fn as_created(original: &WholeWorkflow) -> WholeWorkflow {
+pub fn as_created(original: &WholeWorkflow) -> WholeWorkflow {
     let mut original = original.clone();
     let locks = original.metadata.annotations.as_ref().and_then(|annotations| annotations.get(names::SYNCHRONIZATION));
     let locks = locks.and_then(|locks| serde_json::from_str(locks).ok());
     if let (Some(locks), Some(spec)) = (locks, &mut original.spec) {
         spec.insert(SYNCHRONIZATION.to_owned(), locks);
     }
-    // What the webhook says of one that has not begun.
+    // What Argosy says of one that has not begun.
     if let Some(status) = original.status.as_mut().filter(|status| !status.contains_key("startedAt")) {
         status.retain(|field, value| match field.as_str() {
             "phase" => value != "Pending",
+            "message" => false,
             STORED => value.as_object().is_some_and(|stored| stored.keys().any(|key| !QUIET.contains(&key.as_str()))),
             _ => true,
         });
@@ -137,7 +138,7 @@ mod tests {
 
     fn copied(original: Value) -> Value {
         let original: WholeWorkflow = serde_json::from_value(original).unwrap();
-        let delivery = Delivery { attempt: 2, cluster: "c1".into(), cluster_uid: "k".into(), copy: None };
+        let delivery = Delivery { attempt: 2, cluster: "c1".into(), cluster_uid: "k".into(), copy: None, moved: None };
         serde_json::to_value(copy_of(&original, &[], "control-id", &delivery)).unwrap()
     }
 
@@ -219,7 +220,7 @@ mod tests {
         let removed =
             ["$.metadata.labels['drop/it']", "$.metadata.name", "$.spec.list[?@.x]", "$.spec.nothing", "$.status"];
         let removed: Vec<JsonPath> = removed.iter().map(|path| JsonPath::parse(path).unwrap()).collect();
-        let delivery = Delivery { attempt: 1, cluster: "c1".into(), cluster_uid: "k".into(), copy: None };
+        let delivery = Delivery { attempt: 1, cluster: "c1".into(), cluster_uid: "k".into(), copy: None, moved: None };
         let copy = serde_json::to_value(copy_of(&original, &removed, "control-id", &delivery)).unwrap();
         assert_eq!(copy["spec"], json!({"entrypoint": "e", "list": [{"y": 3}]}));
         assert_eq!((&copy["metadata"]["name"], &copy["metadata"]["namespace"]), (&json!("a"), &json!("team")));

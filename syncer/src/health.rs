@@ -1,6 +1,6 @@
 //! What is found out about a WEC, and how it is told: the conditions of its WorkloadCluster.
 
-use argosy_api::workload_cluster::{ARGO_READY, CAPACITY_KNOWN, READY};
+use argosy_api::workload_cluster::{ARGO_READY, CAPACITY_KNOWN, READY, UNREACHABLE};
 use argosy_api::{WorkloadCluster, WorkloadClusterStatus, workflow};
 use argosy_runtime::client::{RequestError, within};
 use k8s_openapi::api::core::v1::Namespace;
@@ -11,8 +11,6 @@ use serde_json::json;
 
 use crate::condition;
 
-/// The reason of a [`Trouble`] that may well pass by itself.
-pub const UNREACHABLE: &str = "Unreachable";
 /// The reason of a [`Trouble`] with credentials.
 pub const UNAUTHORIZED: &str = "Unauthorized";
 /// How often a report that met another writer is tried.

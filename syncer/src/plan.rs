@@ -135,6 +135,11 @@ fn next(original: &Original, copy: Option<&Copy>, here: &Here, how: Returning) -
         Some(Err(error)) => {
             return Step::Fail(format!("annotation {} cannot be read: {error}", names::DELIVERY));
         }
+        // Taken from a cluster that was lost.
+        Some(Ok(before)) if before.cluster.is_empty() && !original.completed => match &original.shutdown {
+            Some(shutdown) => return Step::Stop(shutdown.clone()),
+            None => return Step::Record(attempt(before.attempt + 1, before.moved.clone(), here)),
+        },
         Some(Ok(delivery)) => delivery,
     };
     if delivery.cluster_uid != here.cluster_uid && !original.completed {
@@ -171,7 +176,11 @@ fn is_retried(original: &Original, done: u64) -> bool {
 }
 
 fn first_attempt(here: &Here) -> Delivery {
-    Delivery { attempt: 1, cluster: here.cluster.clone(), cluster_uid: here.cluster_uid.clone(), copy: None }
+    attempt(1, None, here)
+}
+
+fn attempt(attempt: u32, moved: Option<String>, here: &Here) -> Delivery {
+    Delivery { attempt, cluster: here.cluster.clone(), cluster_uid: here.cluster_uid.clone(), copy: None, moved }
 }
 
 /// The copy is the one that was delivered.
@@ -232,7 +241,8 @@ fn returning(original: &Original, copy: &Copy, delivery: &Delivery, form: Form) 
             }
             operations.extend(returned.difference(original.status.as_ref()));
             if let Some(locks) = returned.locks.as_ref().filter(|locks| original.locks.as_ref() != Some(locks)) {
-                operations.push(add(&["metadata", "annotations", names::SYNCHRONIZATION], Value::String(locks.clone())));
+                operations
+                    .push(add(&["metadata", "annotations", names::SYNCHRONIZATION], Value::String(locks.clone())));
             }
             can_wait &= returned.is_packed();
             is_kept = true;
@@ -284,6 +294,17 @@ mod tests {
         Original { delivery: Some(Ok(delivery)), ..original() }
     }
 
+    fn moved(original: Original) -> Original {
+        let nowhere = Here { cluster: String::new(), cluster_uid: String::new() };
+        Original { delivery: Some(Ok(attempt(1, Some("lost".into()), &nowhere))), ..original }
+    }
+
+    #[test]
+    fn one_that_was_moved_goes_on_counting() {
+        let step = plan(Some(&moved(original())), None, &here(), AT_ONCE);
+        assert_eq!(step, Step::Record(attempt(2, Some("lost".into()), &here())));
+    }
+
     fn wished(original: Original) -> Original {
         Original { intents: vec![Intent { id: 1, wish: Wish::Retry(Default::default()) }].into(), ..original }
     }
@@ -331,6 +352,8 @@ mod tests {
     #[rstest]
     #[case::nothing(None, None, "Rest")]
     #[case::new(Some(original()), None, "Record")]
+    #[case::moved_here(Some(moved(original())), None, "Record")]
+    #[case::moved_here_and_stopped(Some(Original { shutdown: Some("Stop".into()), ..moved(original()) }), None, "Stop")]
     #[case::recorded(Some(delivered(None)), None, "Deliver")]
     #[case::created(Some(delivered(None)), Some(copy()), "Rest")]
     #[case::first_status(Some(delivered(None)), Some(with_status(json!({"phase": "Running"}), copy())), "Return /status /metadata/annotations/argosy.dev~1delivery")]

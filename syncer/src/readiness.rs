@@ -2,9 +2,9 @@
 //! lost does not bring it back.
 
 use argosy_api::WorkloadClusterStatus;
-use argosy_api::workload_cluster::READY;
+use argosy_api::workload_cluster::{READY, UNREACHABLE};
 
-use crate::health::{Seen, Trouble, UNREACHABLE};
+use crate::health::{Seen, Trouble};
 
 /// So many unanswered looks in a row make a cluster not ready.
 const MISSED: u32 = 3;

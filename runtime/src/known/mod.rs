@@ -17,7 +17,8 @@ use argosy_api::{PlacementPolicy, RuleSource, WorkloadCluster, names};
 use argosy_placement::demand::{Demand, Spec, Templates, demand};
 use argosy_placement::kubestellar::{self, BindingPolicySpec, CustomTransformSpec};
 use argosy_placement::{
-    Cluster, Decision, Fleet, Found, JsonPath, Namespace, Policy, Request, decide, find, in_order, is_ruled, permitted,
+    Cluster, Decision, Fleet, Found, JsonPath, Namespace, Policy, Request, Rule, decide, find, in_order, is_ruled,
+    permitted,
 };
 use k8s_openapi::api::core::v1;
 use k8s_openapi::jiff::Timestamp;
@@ -275,6 +276,14 @@ impl Known {
         let found = find(namespace, &policies, &labels);
         let rule = permitted(asked.namespace, &found, self.cluster(cluster).as_deref())?;
         Ok(rule.map(|rule| rule.remove.clone()).unwrap_or_default())
+    }
+
+    /// The rule about a workflow, if there is one that can be read.
+    pub fn rule(&self, asked: Asked, namespace: &Namespace) -> Option<Rule> {
+        match find(namespace, &self.policies(), &asked.own_labels()) {
+            Found::Rule(rule) => Some(rule.clone()),
+            _ => None,
+        }
     }
 
     /// Decides where a workflow runs. `spec` is read only if that takes more than the rules.

@@ -1,6 +1,7 @@
 //! What is to be done once for the whole control cluster, by whichever replica holds the placer's Lease: workflows that
-//! wait are placed, it is noted where policies rule, and WorkloadClusters follow ClusterProfiles.
+//! wait are placed, those of lost clusters wait again, it is noted where policies rule, and WorkloadClusters follow ClusterProfiles.
 
+mod lost;
 mod notes;
 mod profiles;
 mod round;
@@ -47,7 +48,7 @@ pub async fn run(shared: Shared, shutdown: CancellationToken) {
     let placer = Placer { control, namespace, known, lease: Arc::clone(&lease), announcer };
     while !shutdown.is_cancelled() {
         tokio::select! {
-            () = lease.acquire() => {}
+            () = lease.acquire(|| true) => {}
             () = shutdown.cancelled() => break,
         }
         tracing::info!("holding the placer's Lease");
@@ -55,6 +56,7 @@ pub async fn run(shared: Shared, shutdown: CancellationToken) {
             () = lease.keep() => {}
             () = placer.place() => {}
             () = placer.note() => {}
+            () = lost::follow(&placer) => {}
             () = profiles::follow(&placer) => {}
             () = shutdown.cancelled() => {}
         }

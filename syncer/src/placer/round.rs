@@ -2,17 +2,18 @@
 
 use argosy_api::{WorkloadCluster, names};
 use argosy_placement::{Decision, Holds, Waiter, Why, encode, placement};
-use argosy_runtime::client::within;
+use argosy_runtime::client::{RequestError, within};
 use argosy_runtime::known::Asked;
 use argosy_runtime::patch::{add, remove};
 use json_patch::PatchOperation;
 use k8s_openapi::jiff::Timestamp;
-use kube::Api;
 use kube::api::{Patch, PatchParams};
-use serde_json::json;
+use kube::{Api, ResourceExt};
+use serde_json::{Value, json};
 
 use super::Placer;
 use super::waiting::{Item, Waiting};
+use crate::copy::{WholeWorkflow, as_created};
 use crate::desk::Key;
 use crate::originals::{Started, ending, patched, pending};
 
@@ -38,6 +39,14 @@ pub(super) async fn place_all(placer: &Placer, waiting: &mut Waiting) {
         let now = Timestamp::now();
         let Some(next) = next(placer, &mut holds, &key, &item, now) else { continue };
         let operations = match &next {
+            Next::Go { cluster, why } if cluster == names::LOCAL => match whole(placer, &key).await {
+                Ok(Some(whole)) => stay(&item, &whole, why, now),
+                Ok(None) => continue,
+                Err(error) => {
+                    tracing::warn!(workflow = %key, error = error.message(), "cannot read a waiting workflow");
+                    continue;
+                }
+            },
             Next::Go { cluster, why } => go(&item, cluster, why, now),
             Next::Wait(message) if item.message == Some(Some(message.clone())) || waiting.was_just_told(&key) => {
                 continue;
@@ -122,18 +131,72 @@ impl Item {
     }
 }
 
+/// Sends it to a cluster.
 fn go(item: &Item, cluster: &str, why: &Why, now: Timestamp) -> Vec<PatchOperation> {
-    let stamp = encode(&placement(cluster, why, now));
-    let mut operations = vec![
-        add(&["metadata", "labels", names::CLUSTER], json!(cluster)),
-        add(&["metadata", "annotations", names::PLACEMENT], json!(stamp)),
-    ];
-    if item.message.is_some() {
-        // What it waited for is no news any more; a workflow that runs here begins as any other.
-        operations.push(remove(&["status"]));
+    let mut operations = placed(cluster, why, now);
+    if matches!(item.message, Some(Some(_))) {
+        // What it waited for is no news any more.
+        operations.push(remove(&["status", "message"]));
     }
-    if cluster == names::LOCAL && !item.suspend {
+    operations
+}
+
+/// Lets it run here, where it begins as any other: as its user created it.
+fn stay(item: &Item, whole: &WholeWorkflow, why: &Why, now: Timestamp) -> Vec<PatchOperation> {
+    let mut operations = placed(names::LOCAL, why, now);
+    let created = as_created(whole);
+    match (&whole.status, created.status.filter(|status| !status.is_empty())) {
+        (Some(_), None) => operations.push(remove(&["status"])),
+        (Some(_), Some(status)) => operations.push(add(&["status"], Value::Object(status))),
+        (None, _) => {}
+    }
+    if whole.annotations().contains_key(names::SYNCHRONIZATION) {
+        operations.push(remove(&["metadata", "annotations", names::SYNCHRONIZATION]));
+        if let Some(locks) = created.spec.as_ref().and_then(|spec| spec.get("synchronization")) {
+            operations.push(add(&["spec", "synchronization"], locks.clone()));
+        }
+    }
+    if !item.suspend {
         operations.push(remove(&["spec", "suspend"]));
     }
     operations
+}
+
+fn placed(cluster: &str, why: &Why, now: Timestamp) -> Vec<PatchOperation> {
+    let stamp = encode(&placement(cluster, why, now));
+    vec![
+        add(&["metadata", "labels", names::CLUSTER], json!(cluster)),
+        add(&["metadata", "annotations", names::PLACEMENT], json!(stamp)),
+    ]
+}
+
+async fn whole(placer: &Placer, key: &Key) -> Result<Option<WholeWorkflow>, RequestError> {
+    within(Api::namespaced(placer.control.clone(), &key.namespace).get_opt(&key.name)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_to_run_here_is_as_its_user_created_it() {
+        let object = json!({
+            "metadata": {
+                "name": "w", "namespace": "n", "labels": {names::CLUSTER: ""},
+                "annotations": {names::SYNCHRONIZATION: r#"{"mutex":{"name":"m"}}"#, names::PLACEMENT: "{}"},
+            },
+            "spec": {"suspend": true, "workflowTemplateRef": {"name": "t"}},
+            "status": {"phase": "Pending", "message": "waits", "storedWorkflowTemplateSpec": {"suspend": true}},
+        });
+        let whole: WholeWorkflow = serde_json::from_value(object.clone()).unwrap();
+        let item = Item::new(serde_json::from_value(object.clone()).unwrap());
+        let why = Why::new(argosy_api::RuleSource::Namespace, "because");
+        let mut after = object;
+        json_patch::patch(&mut after, &stay(&item, &whole, &why, Timestamp::UNIX_EPOCH)).unwrap();
+        assert_eq!(
+            after["spec"],
+            json!({"workflowTemplateRef": {"name": "t"}, "synchronization": {"mutex": {"name": "m"}}})
+        );
+        assert_eq!((after.get("status"), &after["metadata"]["labels"][names::CLUSTER]), (None, &json!("local")));
+    }
 }

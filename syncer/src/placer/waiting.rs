@@ -74,7 +74,7 @@ pub(super) struct Waiting {
 const PAUSE: Duration = Duration::from_secs(10);
 
 impl Item {
-    fn new(object: WaitingView) -> Self {
+    pub(super) fn new(object: WaitingView) -> Self {
         let stamp = object.annotations().get(names::PLACEMENT).and_then(|stamp| read_stamp(stamp));
         let label = object.labels().get(names::CLUSTER).map(String::as_str);
         let own = own_cluster(label, stamp.as_ref());

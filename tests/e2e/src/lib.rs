@@ -1,6 +1,9 @@
 //! What Argosy must do on real API servers with real Argo controllers; `tests/e2e.rs` runs it.
 
 pub mod cases;
+mod dice;
+pub mod faults;
 pub mod fence;
+mod same;
 pub mod verbs;
 pub mod world;

@@ -112,6 +112,20 @@ impl World {
         .await
     }
 
+    /// Waits until a node of an original, by the name that it is shown with, is in this phase.
+    pub async fn node(&self, namespace: &str, name: &str, node: &str, phase: &str) -> Result<()> {
+        wait_for(&format!("node {node} of {namespace}/{name} to be {phase}"), || async {
+            let nodes = nodes(&self.originals(namespace).get(name).await?)?;
+            let found = nodes.values().find(|one| one["displayName"] == node).map(|node| node["phase"].clone());
+            Ok(if found.as_ref().is_some_and(|found| found == phase) {
+                Ok(())
+            } else {
+                Err(format!("it is {found:?}"))
+            })
+        })
+        .await
+    }
+
     /// Waits until an object is there (or, with `false`, is not).
     pub async fn presence<K>(&self, api: &Api<K>, name: &str, present: bool) -> Result<()>
     where
@@ -166,6 +180,16 @@ impl World {
         let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
         let selector = format!("{}={workflow}", names::ARGO_WORKFLOW);
         Ok(pods.list(&ListParams::default().labels(&selector)).await?.items)
+    }
+
+    /// Lets the pods of a workflow that run in a played cluster end now.
+    pub async fn finish(&self, client: &Client, namespace: &str, workflow: &str) -> Result<()> {
+        let now = Patch::Merge(json!({"metadata": {"annotations": {"player.argosy.dev/duration": "0s"}}}));
+        let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+        for pod in self.pods(client, namespace, workflow).await? {
+            pods.patch(&pod.name_any(), &PatchParams::default(), &now).await?;
+        }
+        Ok(())
     }
 
     /// Creates an object as the administrator, beside Argosy.

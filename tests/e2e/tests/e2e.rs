@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use e2e::cases::{self, Case};
+use e2e::faults::{self, Cell};
 use e2e::fence;
 use e2e::verbs::{self, Verb};
 use e2e::world::World;
@@ -84,6 +85,8 @@ fn stages() -> Vec<Stage> {
             whole,
         }
     };
+    let mut with_links = stage("e2e-faults", Nodes::Played, CrdFlavour::Full, true);
+    with_links.options.links = true;
     let mut with_database = stage("e2e-database", Nodes::Played, CrdFlavour::Minimal, true);
     with_database.options.database = true;
     with_database.options.wecs = Some(1);
@@ -92,6 +95,7 @@ fn stages() -> Vec<Stage> {
         stage("e2e-policies-full", Nodes::Played, CrdFlavour::Full, false),
         stage("e2e-played", Nodes::Played, CrdFlavour::Full, true),
         with_database,
+        with_links,
         stage("e2e-real", Nodes::Real, CrdFlavour::Minimal, true),
     ]
 }
@@ -106,7 +110,8 @@ impl Stage {
                 Arguments { test_threads: Some(args.test_threads.unwrap_or(at_a_time).min(at_a_time)), ..args.clone() };
             fine &= !libtest_mimic::run(&args, trials).has_failed();
         }
-        if let Err(error) = verbs::table::check(testbed.layout.workspace()) {
+        let workspace = testbed.layout.workspace();
+        if let Err(error) = verbs::table::check(workspace).and_then(|()| faults::table::write(workspace)) {
             eprintln!("e2e: {error:#}");
             fine = false;
         }
@@ -182,6 +187,17 @@ impl Stage {
             let [peaceful, disruptive] = cases::offloaded();
             let peaceful = tried.chain(peaceful.into_iter().map(&of_case)).collect();
             return [peaceful, disruptive.into_iter().map(of_case).collect()];
+        }
+        if self.options.links {
+            let of_cell = |cell: Cell| {
+                let runtime = Arc::clone(runtime);
+                trial(cell.name(), Box::new(move |world| runtime.block_on(cell.run(world))))
+                    .with_ignored_flag(!cell.is_quick())
+            };
+            let [always, on_request] = faults::cases();
+            let others = always.into_iter().map(&of_case);
+            let soaks = on_request.into_iter().map(|case| of_case(case).with_ignored_flag(true));
+            return [Vec::new(), faults::cells().into_iter().map(of_cell).chain(others).chain(soaks).collect()];
         }
         let is_played = self.options.nodes == Some(Nodes::Played);
         let compared = if is_played { verbs::verbs() } else { Vec::new() }.into_iter().map(of_verb);

@@ -15,7 +15,7 @@ mod outage;
 mod placement;
 mod profile;
 mod ruled;
-mod scale;
+pub(crate) mod scale;
 mod skew;
 mod steady;
 

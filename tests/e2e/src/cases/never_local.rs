@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use futures::StreamExt;
@@ -17,6 +16,7 @@ use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use super::{Case, case};
+use crate::dice::Dice;
 use crate::verbs::shapes::{failing, gated, one, pair, two_gates};
 use crate::world::{Program, World, uid, wait_for, workflows};
 
@@ -33,30 +33,13 @@ const WRITES: usize = 60;
 const DELIVERED: usize = 3;
 
 async fn never_local(world: World) -> Result<()> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros();
-    let seed = std::env::var("E2E_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(now as u64);
+    let mut dice = Dice::new()?;
     let mut done = Vec::new();
-    let checked = check(&world, &mut Dice(seed), &mut done).await;
+    let checked = check(&world, &mut dice, &mut done).await;
     for program in [Program::Webhook, Program::Syncer] {
         world.up(program).await?;
     }
-    checked.with_context(|| format!("E2E_SEED={seed} does the same again; what was done:\n{}", done.join("\n")))
-}
-
-/// Numbers that look random and are the same for the same seed (SplitMix64).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((mixed ^ (mixed >> 31)) % limit as u64) as usize
-    }
-
-    fn one_of<T: Clone>(&mut self, all: &[T]) -> T {
-        all[self.below(all.len())].clone()
-    }
+    checked.with_context(|| format!("E2E_SEED={} does the same again; what was done:\n{}", dice.seed, done.join("\n")))
 }
 
 /// One write of a user's.

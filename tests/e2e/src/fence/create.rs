@@ -11,7 +11,7 @@ const FORM: &str = "is not what Argosy's webhook writes";
 const STALE: &str = ", not for this creation at ";
 const OTHER: &str = "name different clusters";
 const SUSPEND: &str = "needs spec.suspend: true";
-const FORGED: &str = "may carry only argosy.dev/suspend";
+const FORGED: &str = "may carry only argosy.dev/suspend and argosy.dev/rerunnable";
 
 /// A new workflow with this label; `None`: without labels.
 fn labelled(cluster: Option<&str>, suspend: impl Into<Value>) -> Value {

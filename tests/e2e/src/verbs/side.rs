@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
-use kube::api::{Patch, PatchParams};
 use kube::core::DynamicObject;
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
@@ -196,10 +195,8 @@ impl Side {
 
     /// Lets the pods of a workflow that run end now.
     pub(super) async fn finish(&self, name: &str) -> Result<()> {
-        let now = Patch::Merge(json!({"metadata": {"annotations": {"player.argosy.dev/duration": "0s"}}}));
-        for (client, pod) in self.pods(name).await? {
-            let pods: Api<Pod> = Api::namespaced(client, self.namespace);
-            pods.patch(&pod.name_any(), &PatchParams::default(), &now).await?;
+        for client in self.clusters() {
+            self.world.finish(client, self.namespace, name).await?;
         }
         Ok(())
     }

@@ -7,7 +7,9 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 use argosy_api::names;
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, iter};
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, DynamicObject, ListParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::runtime::WatchStreamExt;
@@ -17,8 +19,8 @@ use serde_json::json;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
-use super::same::difference;
 use super::shapes::{Deed, Shape, referred, shape};
+use crate::same::difference;
 use crate::world::{PATIENCE, World, metadata, put, wait_for, workflows};
 
 const NAMESPACE: &str = "crowd";
@@ -43,26 +45,63 @@ struct Crowd {
     ended: Mutex<BTreeSet<String>>,
     /// Room for more.
     room: Semaphore,
+    /// Whether what is refused is tried again: something is made to fail meanwhile.
+    is_troubled: bool,
+}
+
+/// How it was with a crowd.
+#[derive(Clone, Copy, Debug)]
+pub struct Story {
+    pub size: usize,
+    /// Seconds until all had ended.
+    pub ended: u64,
+    /// Seconds until all were gone after their deletion.
+    pub gone: u64,
 }
 
 pub(super) async fn come_and_go(world: World) -> Result<()> {
+    live(world, None).await.map(drop)
+}
+
+/// Lets a crowd come, end and go, while `trouble`, if there is any, lasts: until all have ended.
+///
+/// # Errors
+/// One did not end, or not as it had to; an original does not show what its copy shows; something ran twice, ran here, or
+/// was left over.
+pub async fn live(world: World, trouble: Option<BoxFuture<'static, Result<()>>>) -> Result<Story> {
     let rule = json!({"argosy.dev/clusters": "env=testbed", "argosy.dev/strategy": "Spread"});
     world.namespace(NAMESPACE, rule).await?;
     for object in referred() {
         put(&world.control, NAMESPACE, object).await?;
     }
-    let crowd =
-        Crowd { world, size: size()?, start: Instant::now(), ended: Mutex::default(), room: Semaphore::new(AT_A_TIME) };
+    let crowd = Crowd {
+        world,
+        size: size()?,
+        start: Instant::now(),
+        ended: Mutex::default(),
+        room: Semaphore::new(AT_A_TIME),
+        is_troubled: trouble.is_some(),
+    };
     let (deeds, to_do) = mpsc::unbounded_channel();
-    let lived = tokio::try_join!(crowd.come(deeds), crowd.act(to_do), crowd.end()).map(drop);
+    let lived = async { tokio::try_join!(crowd.come(deeds), crowd.act(to_do), crowd.end()).map(drop) };
+    let lived = match trouble {
+        Some(trouble) => tokio::select! {
+            lived = lived => lived,
+            ended = trouble => ended.and_then(|()| bail!("the trouble ended")),
+        },
+        None => lived.await,
+    };
+    let ended = crowd.start.elapsed().as_secs();
     let compared = match lived {
         Ok(()) => crowd.compare().await,
         other => other,
     };
     crowd.say("all have ended and were compared");
+    let start = Instant::now();
     let gone = crowd.go().await;
     crowd.say("all are gone");
-    compared.and(gone)
+    compared.and(gone)?;
+    Ok(Story { size: crowd.size, ended, gone: start.elapsed().as_secs() })
 }
 
 fn name(n: usize) -> String {
@@ -87,9 +126,11 @@ impl Crowd {
                         "apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow",
                         "metadata": {"name": name(n)}, "spec": spec,
                     });
-                    api.create(&PostParams::default(), &serde_json::from_value(workflow)?)
-                        .await
-                        .with_context(|| format!("creating {}", name(n)))?;
+                    let workflow = serde_json::from_value(workflow)?;
+                    self.insist(&format!("creating {}", name(n)), || async {
+                        api.create(&PostParams::default(), &workflow).await.map(drop).map_err(Into::into)
+                    })
+                    .await?;
                     if deed != Deed::Nothing {
                         deeds.send((name(n), deed))?;
                     }
@@ -101,6 +142,18 @@ impl Crowd {
             created?;
         }
         Ok(())
+    }
+
+    /// Does something that is refused at most while something fails.
+    async fn insist<T, F: Future<Output = Result<T>>>(&self, what: &str, mut act: impl FnMut() -> F) -> Result<T> {
+        if !self.is_troubled {
+            return act().await.with_context(|| what.to_owned());
+        }
+        wait_for(what, || {
+            let acted = act();
+            async { Ok(acted.await.map_err(|error| format!("{error:#}"))) }
+        })
+        .await
     }
 
     /// Does to each what is to be done to it.
@@ -132,7 +185,7 @@ impl Crowd {
             async move {
                 let (command, flags) = args.split_at(if args[0] == "node" { 2 } else { 1 });
                 let args = [command, &[name, "-n", NAMESPACE], flags].concat();
-                world.run("argo", &args, "").await.with_context(|| format!("argo {}", args.join(" ")))
+                self.insist(&format!("argo {}", args.join(" ")), || world.run("argo", &args, "")).await
             }
         };
         match deed {
@@ -217,6 +270,24 @@ impl Crowd {
         .await?;
         let here = count(&self.world.control, "v1", "Pod", "").await?;
         ensure!(here == 0, "{here} pods are in the control cluster");
+        self.once().await
+    }
+
+    /// Each pod is its copy's, by UID, and the only one of its node.
+    async fn once(&self) -> Result<()> {
+        let mut nodes = BTreeSet::new();
+        for wec in &self.world.wecs {
+            let copies = metadata(wec, NAMESPACE).list(&ListParams::default()).await?.items;
+            let copies: HashMap<String, String> =
+                copies.into_iter().map(|copy| (copy.name_any(), copy.uid().unwrap_or_default())).collect();
+            let pods: Api<Pod> = Api::namespaced(wec.clone(), NAMESPACE);
+            for pod in pods.list_metadata(&ListParams::default()).await?.items {
+                let owner = pod.owner_references().first().context("a pod without an owner")?;
+                ensure!(copies.get(&owner.name) == Some(&owner.uid), "{} is another run's", pod.name_any());
+                let node = pod.annotations().get(names::ARGO_NODE_ID).cloned().unwrap_or_default();
+                ensure!(nodes.insert((owner.name.clone(), node)), "{} ran twice", pod.name_any());
+            }
+        }
         Ok(())
     }
 

@@ -14,10 +14,10 @@ use kube::{Api, Client, Config, ResourceExt};
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, timeout};
 
-use super::same;
 use super::shapes::{annotated, gate, pod, steps};
 use super::writes::{self, Written};
 use crate::cases::steady::versions;
+use crate::same;
 use crate::world::{PATIENCE, World, labelled, metadata, nodes, sleeping, wait_for, workflows};
 
 const NAMESPACE: &str = "large";

@@ -1,8 +1,8 @@
 //! Many workflows, and large ones.
 
-mod crowd;
+pub(crate) mod crowd;
 mod large;
-mod same;
+
 mod shapes;
 mod writes;
 

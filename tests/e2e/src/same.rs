@@ -12,7 +12,7 @@ use crate::world::nodes;
 const NOT_RETURNED: [&str; 3] = ["offloadNodeStatusVersion", "synchronization", "artifactGCStatus"];
 
 /// The first difference between two statuses (all fields of all nodes included) or their labels, in words.
-pub(super) fn difference(original: &DynamicObject, copy: &DynamicObject) -> Result<Option<String>> {
+pub fn difference(original: &DynamicObject, copy: &DynamicObject) -> Result<Option<String>> {
     for label in [names::ARGO_PHASE, names::ARGO_COMPLETED] {
         let (here, there) = (original.labels().get(label), copy.labels().get(label));
         if here != there {
@@ -26,6 +26,7 @@ pub(super) fn difference(original: &DynamicObject, copy: &DynamicObject) -> Resu
     if there["storedWorkflowTemplateSpec"].is_object() {
         // As every original is.
         there["storedWorkflowTemplateSpec"]["suspend"] = true.into();
+        there["storedWorkflowTemplateSpec"].as_object_mut().and_then(|stored| stored.remove("synchronization"));
     }
     Ok(unlike("status", &status(original)?, &there))
 }

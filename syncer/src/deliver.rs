@@ -16,7 +16,7 @@ use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 
 use crate::copy::{WholeWorkflow, copy_of};
-use crate::desk::{Key, Original};
+use crate::desk::{Copy, Key, Original};
 use crate::end;
 use crate::intents::carry_out_before_delivery;
 use crate::plan::to_text;
@@ -218,7 +218,9 @@ impl Work {
         let Some(present) = present else {
             return Err(StepError::Outdated);
         };
-        if present.labels().get(names::CONTROL) == Some(&self.shared.control_id) {
+        // One that was made from a copy of ours has its labels, and is somebody else's all the same.
+        let is_inherited = Copy::new(present.clone()).inherited;
+        if present.labels().get(names::CONTROL) == Some(&self.shared.control_id) && !is_inherited {
             if present.labels().get(names::ORIGIN) == Some(&original.uid) {
                 self.mark(key, &present).await?;
             } else {

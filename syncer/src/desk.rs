@@ -138,11 +138,12 @@ impl Original {
 
 impl Copy {
     pub fn new(object: SyncView) -> Self {
+        let inherited = object.annotations().get(names::COPY).is_none_or(|copy| *copy != object.name_any());
         Self {
             origin: object.labels().get(names::ORIGIN).cloned().unwrap_or_default(),
             attempt: object.annotations().get(names::ATTEMPT).and_then(|n| n.parse().ok()).unwrap_or_default(),
             held: object.finalizers().iter().any(|finalizer| finalizer == names::STATUS_RETURN),
-            inherited: object.annotations().get(names::COPY).is_none_or(|copy| *copy != object.name_any()),
+            inherited,
             completed: is_completed(&object),
             argo_labels: argo_labels(&object),
             deleting: object.metadata.deletion_timestamp.is_some(),
@@ -150,8 +151,9 @@ impl Copy {
             suspended: object.spec.as_ref().is_some_and(|spec| spec.suspend == Some(true)),
             intents_done: intents_done(&object),
             archiving: object.labels().contains_key(names::ARGO_ARCHIVING),
+            // Whatever is not ours is not kept: whoever may label workflows there could fill the memory with it.
             status: match object.status {
-                Some(status) if status.get() != "null" => CopyStatus::Whole(status.into()),
+                Some(status) if status.get() != "null" && !inherited => CopyStatus::Whole(status.into()),
                 _ => CopyStatus::None,
             },
             uid: object.metadata.uid.unwrap_or_default(),

@@ -64,6 +64,7 @@ fn read(secret: &Secret, key: &str) -> Result<Kubeconfig, KubeconfigError> {
 /// The first field that must not be there, and why.
 fn refused(kubeconfig: &Kubeconfig) -> Option<(String, &'static str)> {
     const RUNS: &str = "it would run a program in the syncer";
+    const ANYBODY: &str = "credentials would be shown to whoever answers: use https:// and certificate-authority-data";
     const READS: &str = "it would read a file of the syncer";
     let users = kubeconfig.auth_infos.iter().filter_map(|user| Some((&user.name, user.auth_info.as_ref()?)));
     let in_users = users.flat_map(|(name, user)| {
@@ -81,6 +82,8 @@ fn refused(kubeconfig: &Kubeconfig) -> Option<(String, &'static str)> {
         [
             (cluster.certificate_authority.is_some(), "certificate-authority", READS),
             (cluster.proxy_url.is_some(), "proxy-url", "credentials would pass through the proxy"),
+            (cluster.insecure_skip_tls_verify == Some(true), "insecure-skip-tls-verify", ANYBODY),
+            (cluster.server.as_ref().is_some_and(|server| !server.starts_with("https://")), "server", ANYBODY),
         ]
         .map(|(is_there, field, why)| (is_there, format!("clusters[{name:?}].cluster.{field}"), why))
     });
@@ -118,6 +121,11 @@ mod tests {
     #[case("client-certificate: /a, client-key-data: eA==", "", r#"users["u"].user.client-certificate is refused"#)]
     #[case("client-key: /a", "", r#"users["u"].user.client-key is refused"#)]
     #[case("token: t", ", certificate-authority: /a", r#"clusters["c"].cluster.certificate-authority is refused"#)]
+    #[case(
+        "token: t",
+        ", insecure-skip-tls-verify: true",
+        r#"clusters["c"].cluster.insecure-skip-tls-verify is refused"#
+    )]
     #[case("token: t", ", proxy-url: 'http://p'", r#"clusters["c"].cluster.proxy-url is refused"#)]
     fn what_a_kubeconfig_may_hold(#[case] user: &str, #[case] cluster: &str, #[case] expected: &str) {
         let outcome = outcome(user, cluster);

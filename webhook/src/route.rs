@@ -181,7 +181,8 @@ fn difference(view: &View, wanted: Wanted, stamp: Option<&str>) -> Patch {
     let mut annotations = Edits::default();
     let foreign = view.metadata.annotations.iter().flatten().filter(|(key, _)| {
         key.starts_with(names::PREFIX)
-            && ![names::PLACEMENT, names::SUSPEND, names::SYNCHRONIZATION].contains(&key.as_str())
+            && ![names::PLACEMENT, names::SYNCHRONIZATION].contains(&key.as_str())
+            && !names::USERS.contains(&key.as_str())
     });
     foreign.for_each(|(key, value)| annotations.want(key, None, Some(value)));
     annotations.want(names::PLACEMENT, stamp.map(ToOwned::to_owned), annotation(view, names::PLACEMENT));

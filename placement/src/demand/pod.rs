@@ -3,7 +3,7 @@
 //!
 //! What the controller adds for itself (its `init` and `wait` containers) is set up in the cluster and not counted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use k8s_openapi::api::core::v1::Toleration;
 
@@ -217,13 +217,18 @@ impl<'a> Pod<'a, '_> {
 /// Containers of the same name in several layers are one.
 fn by_name<'c>(layers: impl Iterator<Item = &'c Vec<Container>>) -> Vec<Vec<&'c Container>> {
     let mut all: Vec<Vec<&Container>> = Vec::new();
-    for (index, layer) in layers.enumerate() {
+    // Where the first of each name is, in the layers above.
+    let mut known: HashMap<&str, usize> = HashMap::new();
+    for layer in layers {
+        let above = all.len();
         for container in layer {
-            let same = all.iter_mut().find(|known| index > 0 && known[0].name == container.name);
-            match same {
-                Some(known) => known.push(container),
+            match known.get(container.name.as_str()) {
+                Some(at) => all[*at].push(container),
                 None => all.push(vec![container]),
             }
+        }
+        for (at, containers) in all.iter().enumerate().skip(above) {
+            known.entry(&containers[0].name).or_insert(at);
         }
     }
     all

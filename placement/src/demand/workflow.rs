@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::lenient::Text;
 use super::spec::{Affinity, Checked, Fields, Item, Parameter, Requirements, Template, Tolerated};
@@ -242,10 +242,11 @@ pub(super) fn merged<'m>(maps: impl Iterator<Item = &'m BTreeMap<String, String>
 /// By key, those of the first list that has it.
 pub(super) fn tolerations<'m>(lists: impl Iterator<Item = &'m Vec<Tolerated>>) -> Vec<&'m Tolerated> {
     let mut all: Vec<&Tolerated> = Vec::new();
+    let mut keys = HashSet::new();
     for list in lists {
-        let new = list.iter().filter(|toleration| !all.iter().any(|known| known.key == toleration.key));
-        let new: Vec<&Tolerated> = new.collect();
-        all.extend(new);
+        let above = all.len();
+        all.extend(list.iter().filter(|toleration| !keys.contains(&toleration.key)));
+        keys.extend(all[above..].iter().map(|toleration| &toleration.key));
     }
     all
 }

@@ -27,7 +27,7 @@ use tokio::time::{Instant, sleep_until};
 
 use self::kind::{Copying, Kind, Reference, to_text};
 use self::plan::{Action, Origin, There, asks_for_origin, decide, sentence};
-use self::references::{Call, Entry, made_from, merged, of_repository, references, repository};
+use self::references::{Call, Entry, References, made_from, merged, of_repository, references, repository};
 pub use self::upkeep::run as upkeep;
 use crate::deliver::is_missing_namespace;
 use crate::work::{StepError, Work, locked};
@@ -76,6 +76,22 @@ struct Looked {
     missing: Option<String>,
     /// A template as it is in the WEC, for what it refers to.
     template: Option<DynamicObject>,
+}
+
+/// What names an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Named {
+    /// The workflow, or what was copied for it.
+    ByOurs,
+    /// Something that somebody else has put into the WEC.
+    ByOthers,
+}
+
+impl Named {
+    /// Who names what this object, named so itself, refers to.
+    fn through(self, object: &Looked) -> Self {
+        if object.ours { self } else { Self::ByOthers }
+    }
 }
 
 impl Preflight {
@@ -149,48 +165,63 @@ impl Work {
     }
 
     /// Follows a spec from template to template, then looks after everything else that was found.
+    ///
+    /// What is in the WEC and is not ours is followed, too, for the workflow needs what it refers to; but nothing is brought
+    /// over for its sake, or whoever writes templates there could have any object of the namespace.
     async fn look_after(&self, namespace: &str, spec: &Value) -> Result<BTreeMap<Reference, Looked>, StepError> {
         let mut looked = BTreeMap::new();
-        let whole = match made_from(spec) {
-            Some(template) => {
-                let found = self.look_at(namespace, &template, false).await?;
-                let whole = found.template.as_ref().map(|object| merged(spec, &object.data["spec"]));
-                looked.insert(template, found);
-                whole
-            }
-            None => None,
-        };
-        let mut found = references(whole.as_ref().unwrap_or(spec), Entry::Workflow);
-        let mut calls = std::mem::take(&mut found.calls);
-        let mut called: BTreeSet<Call> = BTreeSet::new();
+        let (mut whole, mut from) = (None, Named::ByOurs);
+        if let Some(template) = made_from(spec) {
+            let found = self.look_at(namespace, &template, false, from).await?;
+            whole = found.template.as_ref().map(|object| merged(spec, &object.data["spec"]));
+            from = from.through(&found);
+            looked.insert(template, found);
+        }
+        // What the workflow itself refers to is its user's wish, whatever its template is.
+        let mut found: BTreeMap<Named, References> = BTreeMap::new();
+        let named = found.entry(Named::ByOurs).or_default().extend(references(spec, Entry::Workflow));
+        let mut calls: BTreeSet<(Named, Call)> = named.into_iter().map(|call| (Named::ByOurs, call)).collect();
+        if let Some(whole) = &whole {
+            let more = found.entry(from).or_default().extend(references(whole, Entry::Workflow));
+            calls.extend(more.into_iter().map(|call| (from, call)));
+        }
+        let mut called: BTreeSet<(Named, Call)> = BTreeSet::new();
         while !calls.is_empty() {
-            let new: BTreeSet<&Reference> =
-                calls.iter().map(|call| &call.of).filter(|of| !looked.contains_key(of)).collect();
-            let new = self.look_at_all(namespace, new.into_iter().map(|of| (of.clone(), false)).collect()).await?;
-            looked.extend(new);
+            // What ours name comes first, and is copied.
+            for by in [Named::ByOurs, Named::ByOthers] {
+                let of = calls.iter().filter(|(from, _)| *from == by).map(|(_, call)| &call.of);
+                let new: BTreeSet<&Reference> = of.filter(|of| !looked.contains_key(of)).collect();
+                let new = new.into_iter().map(|of| (of.clone(), false)).collect();
+                looked.extend(self.look_at_all(namespace, new, by).await?);
+            }
             let mut next = BTreeSet::new();
-            for call in calls {
-                let template = looked.get(&call.of).and_then(|looked| looked.template.as_ref());
-                if let Some(template) = template.filter(|_| !called.contains(&call)) {
-                    let more = references(&template.data["spec"], Entry::Template(&call.template));
-                    next.extend(found.extend(more));
+            for (from, call) in calls {
+                if !called.insert((from, call.clone())) {
+                    continue;
                 }
-                called.insert(call);
+                let Some(Looked { template: Some(template), .. }) = looked.get(&call.of) else { continue };
+                let by = looked.get(&call.of).map_or(from, |of| from.through(of));
+                let more = references(&template.data["spec"], Entry::Template(&call.template));
+                next.extend(found.entry(by).or_default().extend(more).into_iter().map(|call| (by, call)));
             }
             next.retain(|call| !called.contains(call));
             calls = next;
         }
+        let stores = found.values().any(|found| found.stores);
         let new = |objects: BTreeMap<Reference, bool>, looked: &BTreeMap<Reference, Looked>| {
             objects.into_iter().filter(|(reference, _)| !looked.contains_key(reference)).collect()
         };
-        let rest = new(found.objects, &looked);
-        looked.extend(self.look_at_all(namespace, rest).await?);
+        for (by, found) in found {
+            let rest = new(found.objects, &looked);
+            looked.extend(self.look_at_all(namespace, rest, by).await?);
+        }
         let spec = whole.as_ref().unwrap_or(spec);
-        if let Some(repository) = repository(spec).filter(|of| looked.get(of).is_some_and(|looked| looked.is_there))
-            && let Some(config_map) = self.read_there(namespace, &repository).await?
+        let repository = repository(spec).and_then(|of| Some((looked.get(&of).filter(|of| of.is_there)?, of)));
+        if let Some((by, of)) = repository.map(|(looked, of)| (Named::ByOurs.through(looked), of))
+            && let Some(config_map) = self.read_there(namespace, &of).await?
         {
-            let rest = new(of_repository(spec, &config_map, found.stores), &looked);
-            looked.extend(self.look_at_all(namespace, rest).await?);
+            let rest = new(of_repository(spec, &config_map, stores), &looked);
+            looked.extend(self.look_at_all(namespace, rest, by).await?);
         }
         Ok(looked)
     }
@@ -208,9 +239,10 @@ impl Work {
         &self,
         namespace: &str,
         wanted: Vec<(Reference, bool)>,
+        by: Named,
     ) -> Result<Vec<(Reference, Looked)>, StepError> {
-        let each: Vec<_> =
-            wanted.into_iter().map(|(reference, optional)| self.look_at_one(namespace, reference, optional)).collect();
+        let one = |(reference, optional)| self.look_at_one(namespace, reference, optional, by);
+        let each: Vec<_> = wanted.into_iter().map(one).collect();
         stream::iter(each).buffered(AT_A_TIME).try_collect().await
     }
 
@@ -219,17 +251,27 @@ impl Work {
         namespace: &str,
         reference: Reference,
         optional: bool,
+        by: Named,
     ) -> Result<(Reference, Looked), StepError> {
-        let looked = self.look_at(namespace, &reference, optional).await?;
+        let looked = self.look_at(namespace, &reference, optional, by).await?;
         Ok((reference, looked))
     }
 
     /// Looks at one object on both sides, and copies it if that is what is to be done.
-    async fn look_at(&self, namespace: &str, reference: &Reference, optional: bool) -> Result<Looked, StepError> {
+    async fn look_at(
+        &self,
+        namespace: &str,
+        reference: &Reference,
+        optional: bool,
+        by: Named,
+    ) -> Result<Looked, StepError> {
         let kind = reference.kind;
         let dependency = Dependency::new(namespace, reference);
         let _stays = self.preflight.deleting.read().await;
-        let copying = self.preflight.copying(namespace, kind);
+        let copying = match by {
+            Named::ByOurs => self.preflight.copying(namespace, kind),
+            Named::ByOthers => Copying::Never,
+        };
         let api = dependency.api(&self.wec);
         let (there, metadata, mut template) = self.there(&api, reference).await?;
         let (origin, from) =

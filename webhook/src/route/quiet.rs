@@ -1,11 +1,12 @@
 //! What keeps the control cluster's controller quiet about a workflow that runs elsewhere, until its status comes back.
 //!
 //! `spec.suspend` keeps it from running anything, but it looks at that late: before, it takes the locks of
-//! `spec.synchronization`, and of a workflow without a phase it makes a PodDisruptionBudget and reads the template.
+//! `spec.synchronization`, and of a workflow without a phase it makes a PodDisruptionBudget and reads the template. For one
+//! with the finalizer that has artifacts collected it makes pods.
 //! (argo-workflows v3.7.4, workflow/controller/operator.go, `operate` and `setStoredWfSpec`.)
 
 use argosy_api::names;
-use argosy_runtime::patch::{add, remove};
+use argosy_runtime::patch::{add, remove, replace};
 use json_patch::PatchOperation;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -16,6 +17,12 @@ use crate::view::{Part, Spec, Status, View, annotation, spec};
 /// Keeps the locks of a routed workflow in an annotation, and gives it the beginning of a status.
 pub(super) fn hush(view: &View, annotations: &mut Edits, operations: &mut Vec<PatchOperation>) {
     let Some(spec) = spec(view) else { return };
+    let finalizers = view.metadata.finalizers.as_deref().unwrap_or_default();
+    if finalizers.iter().any(|finalizer| finalizer == names::ARGO_ARTIFACT_GC) {
+        // Artifacts are collected where they come from.
+        let others: Vec<&String> = finalizers.iter().filter(|other| *other != names::ARGO_ARTIFACT_GC).collect();
+        operations.push(replace(&["metadata", "finalizers"], json!(others)));
+    }
     let own = spec.synchronization.as_deref().and_then(object);
     if own.is_some() {
         operations.push(remove(&["spec", "synchronization"]));

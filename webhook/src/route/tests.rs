@@ -96,6 +96,7 @@ fn annotations() -> impl Strategy<Value = Option<Value>> {
             (names::SUSPEND, suspend),
             (names::DELIVERY, delivery),
             (names::SYNCHRONIZATION, locks),
+            (names::RERUNNABLE, other),
             ("a/b~c", other),
         ];
         let mut annotations: BTreeMap<&str, String> =
@@ -229,7 +230,7 @@ proptest! {
         prop_assert_eq!([Outcome::Placed, Outcome::Waiting].contains(&outcome), is_routed);
         prop_assert_eq!(outcome == Outcome::Waiting, cluster == Some(""));
         let mut ours = annotations.keys().filter(|key| key.starts_with(names::PREFIX));
-        let all_known = ours.all(|key| [names::PLACEMENT, names::SUSPEND, names::SYNCHRONIZATION].contains(key));
+        let all_known = ours.all(|key| [names::PLACEMENT, names::SYNCHRONIZATION].contains(key) || names::USERS.contains(key));
         prop_assert!(all_known);
         if labels.get(names::ARGO_COMPLETED) == Some(&"true") {
             prop_assert!(!is_routed);
@@ -244,7 +245,7 @@ proptest! {
     #[test]
     fn plain_workflows_in_plain_namespaces_are_not_touched(workflow in workflow()) {
         let ours = |map| strings(&workflow, map).keys().any(|key| {
-            *key == names::CLUSTER || (key.starts_with(names::PREFIX) && *key != names::SUSPEND)
+            *key == names::CLUSTER || (key.starts_with(names::PREFIX) && !names::USERS.contains(key))
         });
         if !ours("labels") && !ours("annotations") {
             let untouched = Answer::Allow { patch: Patch(vec![]), outcome: Outcome::Unruled, stamp: None };

@@ -125,7 +125,17 @@ fn empty_groups() -> Value {
     workflow(&json!({"steps": groups}))
 }
 
+/// What is merged by name or key, with itself.
+fn long_lists() -> Value {
+    let tolerations: Vec<Value> = (0..60_000).map(|n| json!({"key": format!("k{n}")})).collect();
+    let containers: Vec<Value> = (0..30_000).map(|n| json!({"name": format!("c{n}")})).collect();
+    let mut workflow = workflow(&json!({"container": {}, "tolerations": tolerations, "sidecars": containers}));
+    workflow["templateDefaults"] = json!({"tolerations": tolerations, "sidecars": containers});
+    workflow
+}
+
 #[rstest]
+#[case::long_lists(&long_lists())]
 #[case::growing(&growing())]
 #[case::deep(&deep())]
 #[case::tangle(&tangle())]

@@ -9,7 +9,7 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::core::DynamicObject;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
-use kube::{Api, ResourceExt};
+use kube::Api;
 use serde_json::json;
 use testbed::links::{self, Fault};
 use tokio::time::{Instant, sleep, timeout};

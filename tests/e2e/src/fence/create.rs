@@ -4,13 +4,16 @@ use serde_json::{Value, json};
 
 use super::{Creation, Expect, FenceCase, Place, Stamp, Write};
 use Expect::{Allowed, AllowedIfPossible, Denied, DeniedIfPossible};
-use Place::{NoLongerRuled, Plain, Ruled, RuledByPolicy};
+use Place::{NoLongerRuled, Plain, Ruled, RuledByPolicy, RuledInPart, RuledOrHere};
 
 const SILENT: &str = "and Argosy's webhook did not answer: try again when it runs";
 const FORM: &str = "is not what Argosy's webhook writes";
 const STALE: &str = ", not for this creation at ";
 const OTHER: &str = "name different clusters";
 const SUSPEND: &str = "needs spec.suspend: true";
+const ELSEWHERE: &str = "lets no workflow run in this cluster";
+const RECORD: &str = "only who may restore workflows.argosy.dev there creates records";
+const COLLECTED: &str = "this cluster's own Argo would make pods";
 const FORGED: &str = "may carry only argosy.dev/suspend and argosy.dev/rerunnable";
 
 /// A new workflow with this label; `None`: without labels.
@@ -20,6 +23,11 @@ fn labelled(cluster: Option<&str>, suspend: impl Into<Value>) -> Value {
         object["metadata"]["labels"] = json!({"kubestellar.io/cluster": cluster});
     }
     object
+}
+
+/// A workflow that has ended elsewhere, or long ago.
+fn record() -> Value {
+    json!({"metadata": {"labels": {"workflows.argoproj.io/completed": "true"}}, "spec": {"entrypoint": "main"}})
 }
 
 fn case(name: &'static str, namespace: Place, object: Value, stamp: Stamp, expect: Expect) -> FenceCase {
@@ -135,9 +143,22 @@ fn stamped() -> Vec<FenceCase> {
             Allowed,
         ),
         case("stamped, waiting for a cluster", Ruled, labelled(Some(""), true), At(0, ""), Allowed),
-        case("stamped local, ruled", Ruled, labelled(None, Value::Null), At(0, "local"), Allowed),
-        case("stamped local, ruled, suspended by its user", Ruled, labelled(None, true), At(0, "local"), Allowed),
-        case("stamped and labelled local, ruled", Ruled, labelled(Some("local"), false), At(0, "local"), Allowed),
+        case("stamped local, ruled in part", RuledInPart, labelled(None, Value::Null), At(0, "local"), Allowed),
+        case(
+            "stamped local, ruled in part, suspended by its user",
+            RuledInPart,
+            labelled(None, true),
+            At(0, "local"),
+            Allowed,
+        ),
+        case(
+            "stamped and labelled local, where the rule may fall back",
+            RuledOrHere,
+            labelled(Some("local"), false),
+            At(0, "local"),
+            Allowed,
+        ),
+        case("a record, ruled, by who may bring it back", Ruled, record(), At(0, "local"), Allowed),
         case("stamped local, ruled by a policy", RuledByPolicy, labelled(None, Value::Null), At(0, "local"), Allowed),
         case("stamped in a plain namespace", Plain, labelled(None, Value::Null), At(-9_999, "elsewhere"), Allowed),
         case("stamped a while ago", Ruled, labelled(Some("elsewhere"), true), At(-45, "elsewhere"), Allowed),
@@ -162,7 +183,25 @@ fn forged() -> Vec<FenceCase> {
     let suspend = |name, suspend: Value, expect| {
         case(name, Plain, labelled(Some("elsewhere"), suspend), At(0, "elsewhere"), expect)
     };
+    let by_controller = |name, namespace, object| FenceCase {
+        name,
+        write: Write::Create { namespace, object, stamp: At(0, "local"), how: Creation::ByController },
+        expect: Denied(RECORD),
+    };
+    let mut collected = routed();
+    collected["metadata"]["finalizers"] = json!(["workflows.argoproj.io/artifact-gc"]);
     vec![
+        by_controller("a record, ruled, by a CronWorkflow", Ruled, record()),
+        by_controller("a record, ruled in part, by a CronWorkflow", RuledInPart, record()),
+        case("stamped local, ruled", Ruled, labelled(None, Value::Null), At(0, "local"), Denied(ELSEWHERE)),
+        case(
+            "stamped and labelled local, ruled",
+            Ruled,
+            labelled(Some("local"), false),
+            At(0, "local"),
+            Denied(ELSEWHERE),
+        ),
+        case("stamped, with Argo's finalizer for artifacts", Plain, collected, At(0, "elsewhere"), Denied(COLLECTED)),
         suspend("stamped, but suspend is absent", Value::Null, Denied(SUSPEND)),
         suspend("stamped, but suspend is false", json!(false), Denied(SUSPEND)),
         suspend("stamped, but suspend is a word", json!("true"), DeniedIfPossible),
@@ -177,7 +216,7 @@ fn forged() -> Vec<FenceCase> {
         ),
         case("an old stamp", Plain, routed(), At(-70, "elsewhere"), Denied(STALE)),
         case("a stamp from the future", Plain, routed(), At(70, "elsewhere"), Denied(STALE)),
-        case("an old stamp, ruled", Ruled, labelled(None, Value::Null), At(-3_600, "local"), Denied(STALE)),
+        case("an old stamp, ruled", RuledInPart, labelled(None, Value::Null), At(-3_600, "local"), Denied(STALE)),
         text("a stamp of nothing", "", Denied(SILENT)),
         text("a stamp without time", "{}", Denied(FORM)),
         text("a stamp that is no JSON", "cluster1", Denied(FORM)),

@@ -67,6 +67,10 @@ enum Place {
     Plain,
     /// With `argosy.dev/clusters`.
     Ruled,
+    /// By a rule about some of its workflows.
+    RuledInPart,
+    /// By a rule that lets them run here in the end.
+    RuledOrHere,
     /// With `argosy.dev/ruled: "true"`.
     RuledByPolicy,
     /// With `argosy.dev/ruled: "false"`.
@@ -87,6 +91,8 @@ enum Creation {
     DryRun,
     /// Server-side apply of what is not there yet.
     Apply,
+    /// By Argo's controller, with its own rights and no others.
+    ByController,
 }
 
 enum Author {
@@ -94,6 +100,8 @@ enum Author {
     User,
     /// Argo's controller, with every right there is.
     Controller,
+    /// The same with its own rights.
+    OwnController,
     /// The syncer, with the rights that the chart gives it.
     Syncer,
     /// The syncer's name in another namespace, with every right there is.
@@ -213,12 +221,13 @@ impl Server {
             object["metadata"]["annotations"]["argosy.dev/placement"] = json!(stamp);
         }
         let object = with_kind(object);
+        let author = if let Creation::ByController = how { Author::OwnController } else { Author::User };
         let call = match how {
-            Creation::Post => Call::Create { object, dry_run: false },
+            Creation::Post | Creation::ByController => Call::Create { object, dry_run: false },
             Creation::DryRun => Call::Create { object, dry_run: true },
             Creation::Apply => Call::Patch(PatchParams::apply(MANAGER), Patch::Apply(object)),
         };
-        Ok(self.send(&Author::User, place, call).await?.0)
+        Ok(self.send(&author, place, call).await?.0)
     }
 
     /// Makes the case's original: created unrouted, and put behind the fence by the only one who may.
@@ -292,7 +301,8 @@ impl Server {
 
     /// Removes what the case, or an earlier run of it, left.
     async fn clean_up(&self) -> anyhow::Result<()> {
-        for place in [Place::Plain, Place::Ruled, Place::RuledByPolicy, Place::NoLongerRuled] {
+        use Place::{NoLongerRuled, Plain, Ruled, RuledByPolicy, RuledInPart, RuledOrHere};
+        for place in [Plain, Ruled, RuledInPart, RuledOrHere, RuledByPolicy, NoLongerRuled] {
             let free = Patch::Merge(json!({"metadata": {"finalizers": null}}));
             for call in [Call::Patch(PatchParams::default(), free), Call::Delete] {
                 match self.send(&Author::User, place, call).await {
@@ -324,6 +334,12 @@ impl Place {
         match self {
             Self::Plain => ("fence-plain", json!({})),
             Self::Ruled => ("fence-ruled", json!({"argosy.dev/clusters": "*"})),
+            Self::RuledInPart => {
+                ("fence-ruled-in-part", json!({"argosy.dev/clusters": "*", "argosy.dev/workflows": "tier=gold"}))
+            }
+            Self::RuledOrHere => {
+                ("fence-ruled-or-here", json!({"argosy.dev/clusters": "*", "argosy.dev/no-cluster": "Local"}))
+            }
             Self::RuledByPolicy => ("fence-ruled-by-policy", json!({"argosy.dev/ruled": "true"})),
             Self::NoLongerRuled => ("fence-no-longer-ruled", json!({"argosy.dev/ruled": "false"})),
         }
@@ -349,18 +365,19 @@ impl Author {
     fn identity(&self) -> (String, Vec<String>) {
         let account = |namespace: &str, name: &str| format!("system:serviceaccount:{namespace}:{name}");
         let almighty = || vec!["system:masters".to_owned(), "system:authenticated".to_owned()];
+        let in_groups = |namespace: &str| {
+            vec![
+                "system:serviceaccounts".to_owned(),
+                format!("system:serviceaccounts:{namespace}"),
+                "system:authenticated".to_owned(),
+            ]
+        };
         match self {
             Self::User => ("tenant".to_owned(), almighty()),
             Self::Controller => (account("argo", "argo"), almighty()),
             Self::Namesake => (account("elsewhere", "argosy-syncer"), almighty()),
-            Self::Syncer => (
-                account(RELEASE, "argosy-syncer"),
-                vec![
-                    "system:serviceaccounts".into(),
-                    format!("system:serviceaccounts:{RELEASE}"),
-                    "system:authenticated".into(),
-                ],
-            ),
+            Self::OwnController => (account("argo", "argo"), in_groups("argo")),
+            Self::Syncer => (account(RELEASE, "argosy-syncer"), in_groups(RELEASE)),
         }
     }
 }

@@ -247,6 +247,13 @@ fn refused_metadata() -> Vec<FenceCase> {
             all([set(LABEL, "elsewhere")]),
             Expect::Denied(CLUSTER),
         ),
+        case(
+            "Argo's finalizer for artifacts comes",
+            vec![],
+            Controller,
+            Merge(json!({"metadata": {"finalizers": ["workflows.argoproj.io/artifact-gc"]}})),
+            Expect::Denied("this cluster's own Argo would make pods"),
+        ),
         argo("completed is set", User, all([set(COMPLETED, "true")])),
         argo("completed goes", User, all([remove(COMPLETED)])),
         argo("the phase label changes", Controller, all([set(PHASE, "Failed")])),

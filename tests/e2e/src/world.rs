@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use argosy_api::kubeconfig::{Endpoint, compose};
 use argosy_api::{names, packed, workflow};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
@@ -156,6 +157,14 @@ impl World {
             Nodes::Real => self.scale(program, 1).await?,
         }
         argosy::wait_until_ready(&self.testbed).await
+    }
+
+    /// What a process of a played testbed says on its port for health and metrics.
+    pub async fn ask(&self, daemon: &str, path: &str) -> Result<String> {
+        let server = argosy::admin_url(&self.testbed, daemon)?;
+        let kubeconfig = compose("e2e", &Endpoint { server, ca_data: None, tls_server_name: None }, "");
+        let client = testbed::cluster::client(serde_json::from_value(kubeconfig)?).await?;
+        Ok(client.request_text(http::Request::get(path).body(Vec::new())?).await?)
     }
 
     async fn scale(&self, program: Program, replicas: i32) -> Result<()> {

@@ -163,6 +163,14 @@ pub fn admin_url(testbed: &Testbed, name: &str) -> Result<String> {
 /// # Errors
 /// The testbed runs no such process, or it does not start.
 pub async fn start(testbed: &Testbed, name: &str) -> Result<()> {
+    start_with(testbed, name, &[]).await
+}
+
+/// The same with more arguments; one that runs with others begins anew.
+///
+/// # Errors
+/// As [`start`].
+pub async fn start_with(testbed: &Testbed, name: &str, more: &[&str]) -> Result<()> {
     ensure!(testbed.state.nodes == Nodes::Played, "on real nodes {name} is a Deployment");
     // Replicas are the same program, and sign in as the same account.
     let of_it = |program: &&str| replicas(program).iter().any(|replica| replica == name);
@@ -195,6 +203,7 @@ pub async fn start(testbed: &Testbed, name: &str) -> Result<()> {
         .args([format!("--kubeconfig={}", kubeconfig.display()), format!("--namespace={NAMESPACE}")])
         .args([format!("--admin-listen={host}:{}", port(&admin_port(name))?)])
         .args(own)
+        .args(more.iter().copied())
         .start()
         .map(drop)
 }

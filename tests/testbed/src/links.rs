@@ -2,7 +2,7 @@
 //! control cluster's API server reaches the webhook, through a TCP proxy that can be told to fail as networks do.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,16 +80,17 @@ pub fn to_webhook() -> String {
     format!("{CONTROL}-to-{WEBHOOK}")
 }
 
-/// All links of a testbed, and the ports that they lead to.
-fn all(state: &State) -> Result<BTreeMap<String, u16>> {
+/// All links of a testbed, and the ports that they lead to: each connection to the next that takes it, as a Service has it.
+fn all(state: &State) -> Result<BTreeMap<String, Vec<u16>>> {
     let port = |purpose: String| state.ports.get(&purpose).copied().with_context(|| format!("no port for {purpose}"));
     let api_server = |cluster: &str| port(format!("{cluster}/kube-apiserver"));
-    let mut links = BTreeMap::from([(to_webhook(), port(format!("{CONTROL}/{WEBHOOK}"))?)]);
+    let webhooks = replicas(WEBHOOK).into_iter().map(|webhook| port(format!("{CONTROL}/{webhook}")));
+    let mut links = BTreeMap::from([(to_webhook(), webhooks.collect::<Result<Vec<_>>>()?)]);
     for program in replicas(SYNCER).into_iter().chain(replicas(WEBHOOK)) {
-        links.insert(to_control(&program), api_server(CONTROL)?);
+        links.insert(to_control(&program), vec![api_server(CONTROL)?]);
     }
     for wec in state.clusters().iter().filter(|name| *name != CONTROL) {
-        links.insert(to_wec(wec), api_server(wec)?);
+        links.insert(to_wec(wec), vec![api_server(wec)?]);
     }
     Ok(links)
 }
@@ -111,9 +112,10 @@ pub(crate) async fn start(testbed: &mut Testbed, program: &std::path::Path) -> R
     let links = all(&testbed.state)?;
     let control = testbed.state.port(&purpose("control"))?;
     let mut args = vec!["links".to_owned(), format!("--control={control}")];
-    for (link, target) in &links {
+    for (link, targets) in &links {
         let port = testbed.state.port(&purpose(link))?;
-        args.push(format!("--link={link}={port}={target}"));
+        let targets: Vec<String> = targets.iter().map(u16::to_string).collect();
+        args.push(format!("--link={link}={port}={}", targets.join(",")));
     }
     testbed.state.save(&testbed.layout)?;
     let running = Daemon::new(&testbed.layout, CONTROL, LINKS, program).args(args).start()?;
@@ -147,15 +149,27 @@ pub struct Args {
     /// wrong
     #[arg(long)]
     control: u16,
-    /// A link, entered on one loopback port and leading to another
-    #[arg(long, value_name = "NAME=PORT=TARGET", value_parser = parse_link)]
-    link: Vec<(String, u16, u16)>,
+    /// A link, entered on one loopback port and leading to others
+    #[arg(long, value_name = "NAME=PORT=TARGET,TARGET", value_parser = Link::from_str)]
+    link: Vec<Link>,
 }
 
-fn parse_link(text: &str) -> Result<(String, u16, u16)> {
-    let parts: Vec<&str> = text.split('=').collect();
-    let [name, port, target] = parts[..] else { bail!("expected NAME=PORT=TARGET") };
-    Ok((name.to_owned(), port.parse()?, target.parse()?))
+#[derive(Debug, Clone)]
+struct Link {
+    name: String,
+    port: u16,
+    targets: Vec<u16>,
+}
+
+impl FromStr for Link {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let parts: Vec<&str> = text.split('=').collect();
+        let [name, port, targets] = parts[..] else { bail!("expected NAME=PORT=TARGET,TARGET") };
+        let targets = targets.split(',').map(str::parse).collect::<Result<_, _>>()?;
+        Ok(Self { name: name.to_owned(), port: port.parse()?, targets })
+    }
 }
 
 /// Runs until it is ended.
@@ -164,11 +178,11 @@ fn parse_link(text: &str) -> Result<(String, u16, u16)> {
 /// A port is taken.
 pub async fn run(args: Args) -> Result<()> {
     let mut faults = BTreeMap::new();
-    for (name, port, target) in args.link {
+    for Link { name, port, targets } in args.link {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.with_context(|| format!("port {port}"))?;
         let (sender, fault) = watch::channel(Fault::None);
         faults.insert(name, sender);
-        tokio::spawn(accept(listener, target, fault));
+        tokio::spawn(accept(listener, targets, fault));
     }
     let faults = Arc::new(faults);
     let control = TcpListener::bind((Ipv4Addr::LOCALHOST, args.control)).await.context("the control port")?;
@@ -200,24 +214,26 @@ fn told(line: &str, faults: &BTreeMap<String, watch::Sender<Fault>>) -> Result<(
     Ok(())
 }
 
-async fn accept(listener: TcpListener, target: u16, fault: watch::Receiver<Fault>) {
+async fn accept(listener: TcpListener, mut targets: Vec<u16>, fault: watch::Receiver<Fault>) {
     loop {
+        targets.rotate_left(1);
         match listener.accept().await {
-            Ok((stream, _)) => drop(tokio::spawn(forward(stream, target, fault.clone()))),
+            Ok((stream, _)) => drop(tokio::spawn(forward(stream, targets.clone(), fault.clone()))),
             Err(error) => tracing::warn!(%error, "cannot accept"),
         }
     }
 }
 
 /// Forwards one connection until both ends have closed it, or the link is cut.
-async fn forward(mut from: TcpStream, target: u16, fault: watch::Receiver<Fault>) -> std::io::Result<()> {
+async fn forward(mut from: TcpStream, targets: Vec<u16>, fault: watch::Receiver<Fault>) -> std::io::Result<()> {
     let is_cut = |fault: &Fault| *fault == Fault::Cut;
     tokio::select! {
         biased;
         () = until(&fault, is_cut) => return reset(&from),
         () = until(&fault, is_open) => {}
     }
-    let Ok(mut to) = TcpStream::connect((Ipv4Addr::LOCALHOST, target)).await else { return reset(&from) };
+    let targets: Vec<SocketAddr> = targets.into_iter().map(|port| (Ipv4Addr::LOCALHOST, port).into()).collect();
+    let Ok(mut to) = TcpStream::connect(&targets[..]).await else { return reset(&from) };
     from.set_nodelay(true)?;
     to.set_nodelay(true)?;
     let was_cut = {
@@ -285,7 +301,7 @@ mod tests {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (sender, fault) = watch::channel(Fault::None);
-        tokio::spawn(accept(listener, target.local_addr().unwrap().port(), fault));
+        tokio::spawn(accept(listener, vec![target.local_addr().unwrap().port()], fault));
         (sender, port, target)
     }
 

@@ -1,7 +1,6 @@
 //! What users do while a workload cluster does not answer.
 
 use anyhow::{Context, Result, ensure};
-use argosy_api::kubeconfig::{Endpoint, compose};
 use kube::ResourceExt;
 use kube::api::ListParams;
 use serde_json::json;
@@ -76,10 +75,7 @@ async fn meanwhile(world: &World, deleted: &str, stopped: &str, resumed: &str) -
 
 /// How often a write to the cluster was not answered.
 async fn failures(world: &World) -> Result<u64> {
-    let server = argosy::admin_url(&world.testbed, argosy::SYNCER)?;
-    let kubeconfig = compose("syncer", &Endpoint { server, ca_data: None, tls_server_name: None }, "");
-    let client = testbed::cluster::client(serde_json::from_value(kubeconfig)?).await?;
-    let metrics = client.request_text(http::Request::get("/metrics").body(Vec::new())?).await?;
+    let metrics = world.ask(argosy::SYNCER, "/metrics").await?;
     let of_it = |line: &&str| {
         line.starts_with("argosy_syncer_step_failures") && line.contains(CLUSTER) && line.contains("write_copy")
     };

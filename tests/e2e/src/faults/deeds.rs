@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use futures::future::{join_all, try_join_all};
+use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams};
 use kube::core::DynamicObject;
-use kube::ResourceExt;
 use serde_json::json;
 
 use crate::same;

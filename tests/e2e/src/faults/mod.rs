@@ -1,5 +1,6 @@
 //! What becomes of workflows while something fails: each thing that can fail, in each way, and five deeds meanwhile.
 
+mod certificates;
 mod consistency;
 mod deeds;
 mod lost;
@@ -31,7 +32,7 @@ pub fn cells() -> Vec<Cell> {
 
 /// What else is tried: each time, and on request.
 pub fn cases() -> [Vec<Case>; 2] {
-    let always = [lost::cases(), syncers::cases(), consistency::cases()];
+    let always = [lost::cases(), syncers::cases(), consistency::cases(), certificates::cases()];
     [always.into_iter().flatten().collect(), syncers::soak_cases()]
 }
 

@@ -321,7 +321,8 @@ mod tests {
 
     fn object(name: &str, version: &str) -> SyncView {
         let text = format!(
-            r#"{{"metadata":{{"namespace":"n","name":"{name}","resourceVersion":"{version}"}},"status":{{"phase":"{version}"}}}}"#
+            r#"{{"metadata":{{"namespace":"n","name":"{name}","resourceVersion":"{version}",
+                "annotations":{{"argosy.dev/copy":"{name}"}}}},"status":{{"phase":"{version}"}}}}"#
         );
         serde_json::from_str(&text).unwrap()
     }
@@ -339,6 +340,15 @@ mod tests {
         assert_eq!(shown(&side, "a").as_deref(), Some("11"));
         side.apply(Event::Apply(object("a", "100")));
         assert_eq!(shown(&side, "a").as_deref(), Some("100"));
+    }
+
+    #[test]
+    fn what_only_inherited_its_labels_keeps_no_status() {
+        let mut resubmitted = object("b", "9");
+        resubmitted.metadata.annotations = Some([(names::COPY.to_owned(), "a".to_owned())].into());
+        let copy = Copy::new(resubmitted);
+        assert!(copy.inherited && matches!(copy.status, CopyStatus::None));
+        assert!(matches!(Copy::new(object("a", "9")).status, CopyStatus::Whole(_)));
     }
 
     #[test]

@@ -265,7 +265,11 @@ impl Work {
             (Step::Shutdown(shutdown), _, Some(copy)) => self.shut_down(key, &copy, &shutdown).await?,
             (Step::Release, _, Some(copy)) => return self.release(key, &copy).await.map(|()| None),
             (Step::Remove, _, Some(copy)) => self.remove(key, &copy).await?,
-            (Step::Unreadable(why), ..) => return Err(StepError::Unreadable { why }),
+            (Step::Unreadable(why), Some(original), _) => {
+                let note = format!("its status in cluster {} cannot be returned: {why}", self.here.cluster);
+                self.shared.announcer.workflow(key, &original.uid, "StatusUnreadable", &note);
+                return Err(StepError::Unreadable { why });
+            }
             _ => return Ok(again),
         }
         // One step leads to the next without waiting for the watch: the desk has the answer already.

@@ -14,7 +14,7 @@ use kube::{Api, ResourceExt};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::kind::{Kind, Reference, from_text};
-use super::{Dependency, Preflight, Seen};
+use super::{Dependency, Named, Preflight, Seen};
 use crate::work::{StepError, Work, locked};
 
 /// How often at least.
@@ -59,7 +59,10 @@ impl Work {
             }
             if is_used {
                 // Its namespace is one of the workflow's that uses it; what has none is the same in all.
-                self.look_at(&dependency.namespace, &dependency.reference, true).await.map(drop).or_else(outdated)?;
+                self.look_at(&dependency.namespace, &dependency.reference, true, Named::ByOurs)
+                    .await
+                    .map(drop)
+                    .or_else(outdated)?;
             } else {
                 let _alone = self.preflight.deleting.write().await;
                 if self.preflight.has_outlived(&dependency, Instant::now()) {

@@ -15,6 +15,7 @@ pub(super) fn cases() -> Vec<Case> {
         case!("templates, those that they call, and ConfigMaps go along, as they are now", copied),
         case!("a missing ConfigMap is named, and the workflow runs once it appears", missing),
         case!("somebody else's ConfigMap of the same name is used and left alone", foreign),
+        case!("nothing is copied for the sake of somebody else's template", not_for_others),
         case!("the credentials of a namespace's artifact repository are missed like any others", repository),
         case!("a retry waits for what the workflow needs, as its first run did", retried),
         case!("a Secret is copied only where the WorkloadCluster consents", secret),
@@ -90,6 +91,32 @@ async fn copied(world: World) -> Result<()> {
     let maps: Api<ConfigMap> = Api::namespaced(world.wecs[0].clone(), namespace);
     let copy = maps.get("greeting").await?;
     ensure!(copy.labels()["app.kubernetes.io/managed-by"] == "argosy", "the copy is not marked as Argosy's");
+    Ok(())
+}
+
+/// A template that only the cluster has is used, and what it refers to has to be there; it is not brought over.
+async fn not_for_others(world: World) -> Result<()> {
+    let namespace = "not-for-others";
+    world.namespace(namespace, json!({})).await?;
+    let wec = &world.wecs[0];
+    put(wec, "", json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})).await?;
+    put(&world.control, namespace, greeting("private", "nobody")).await?;
+    let asks = greets("asks", "private");
+    let mut template = json!({
+        "apiVersion": "argoproj.io/v1alpha1", "kind": "WorkflowTemplate", "metadata": {"name": "theirs"},
+    });
+    template["spec"] = asks["spec"].clone();
+    put(wec, namespace, template).await?;
+    let mut workflow = labelled(sleeping("uses-theirs", 1), json!({CLUSTER: "cluster1"}));
+    workflow["spec"] = json!({"workflowTemplateRef": {"name": "theirs"}});
+    let name = world.create(namespace, &workflow).await?;
+    message(&world, namespace, &name, "there is no ConfigMap \"private\" there").await?;
+    put(wec, namespace, greeting("private", "somebody")).await?;
+    let original = world.phase(namespace, &name, "Succeeded").await?;
+    let there: Api<ConfigMap> = Api::namespaced(wec.clone(), namespace);
+    let data = there.get("private").await?.data.unwrap_or_default();
+    ensure!(data.get("who").is_some_and(|who| who == "somebody"), "it was copied");
+    ensure!(!original.data["status"]["nodes"].is_null(), "it has no nodes");
     Ok(())
 }
 

@@ -6,6 +6,7 @@ mod dependencies;
 mod disconnected;
 mod guard;
 mod harmless;
+mod hostile;
 mod join;
 mod life;
 mod load;
@@ -45,6 +46,7 @@ pub fn peaceful() -> Vec<Case> {
         bad_input::cases(),
         dependencies::cases(),
         harmless::cases(),
+        hostile::cases(),
         join::cases(),
         life::cases(),
         placement::cases(),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use e2e::cases::{self, Case};
-use e2e::faults::{self, Cell};
+use e2e::faults::{self, Fault};
 use e2e::fence;
 use e2e::verbs::{self, Verb};
 use e2e::world::World;
@@ -85,17 +85,16 @@ fn stages() -> Vec<Stage> {
             whole,
         }
     };
-    let mut with_links = stage("e2e-faults", Nodes::Played, CrdFlavour::Full, true);
-    with_links.options.links = true;
+    let mut played = stage("e2e-played", Nodes::Played, CrdFlavour::Full, true);
+    played.options.links = true;
     let mut with_database = stage("e2e-database", Nodes::Played, CrdFlavour::Minimal, true);
     with_database.options.database = true;
     with_database.options.wecs = Some(1);
     vec![
         stage("e2e-policies-minimal", Nodes::Played, CrdFlavour::Minimal, false),
         stage("e2e-policies-full", Nodes::Played, CrdFlavour::Full, false),
-        stage("e2e-played", Nodes::Played, CrdFlavour::Full, true),
+        played,
         with_database,
-        with_links,
         stage("e2e-real", Nodes::Real, CrdFlavour::Minimal, true),
     ]
 }
@@ -188,23 +187,21 @@ impl Stage {
             let peaceful = tried.chain(peaceful.into_iter().map(&of_case)).collect();
             return [peaceful, disruptive.into_iter().map(of_case).collect()];
         }
-        if self.options.links {
-            let of_cell = |cell: Cell| {
-                let runtime = Arc::clone(runtime);
-                trial(cell.name(), Box::new(move |world| runtime.block_on(cell.run(world))))
-                    .with_ignored_flag(!cell.is_quick())
-            };
-            let [always, on_request] = faults::cases();
-            let others = always.into_iter().map(&of_case);
-            let soaks = on_request.into_iter().map(|case| of_case(case).with_ignored_flag(true));
-            return [Vec::new(), faults::cells().into_iter().map(of_cell).chain(others).chain(soaks).collect()];
-        }
+        let of_fault = |fault: Fault| {
+            let runtime = Arc::clone(runtime);
+            let name = format!("faults: {}", fault.name);
+            trial(name, Box::new(move |world| runtime.block_on((fault.run)(world)))).with_ignored_flag(!fault.is_quick)
+        };
         let is_played = self.options.nodes == Some(Nodes::Played);
         let compared = if is_played { verbs::verbs() } else { Vec::new() }.into_iter().map(of_verb);
         let peaceful = compared.chain(demonstrated).chain(cases::peaceful().into_iter().map(of_case)).collect();
-        let of_played =
-            if is_played { [cases::played(), cases::sized()].into_iter().flatten().collect() } else { Vec::new() };
-        [peaceful, cases::disruptive().into_iter().chain(of_played).map(of_case).collect()]
+        let mut alone: Vec<Trial> = cases::disruptive().into_iter().map(&of_case).collect();
+        if is_played {
+            alone.extend(cases::played().into_iter().map(&of_case));
+            alone.extend(faults::all().into_iter().map(of_fault));
+            alone.extend(cases::sized().into_iter().map(of_case));
+        }
+        [peaceful, alone]
     }
 
     fn name(&self) -> &str {

@@ -26,7 +26,7 @@ pub fn cases() -> Vec<Case> {
 const NAMESPACE: &str = "certificates";
 const SECRET: &str = "argosy-webhook-tls";
 /// Lives so short that a CA and several certificates end while one looks on.
-const LIVES: [&str; 2] = ["--tls-lifetime=20s", "--tls-ca-lifetime=60s"];
+const LIVES: [&str; 2] = ["--tls-lifetime=15s", "--tls-ca-lifetime=45s"];
 /// How many create them, and how often each.
 const USERS: usize = 4;
 const EVERY: Duration = Duration::from_millis(100);

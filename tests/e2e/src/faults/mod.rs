@@ -11,6 +11,7 @@ pub mod table;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use futures::future::BoxFuture;
 use testbed::argosy;
 
 use crate::cases::Case;
@@ -20,41 +21,57 @@ use outage::{HOW, How, WHAT, What};
 
 /// Something that fails in some way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Cell {
+struct Cell {
     what: What,
     how: How,
 }
 
-/// The whole matrix.
-pub fn cells() -> Vec<Cell> {
-    WHAT.into_iter().flat_map(|what| HOW.into_iter().map(move |how| Cell { what, how })).collect()
+/// Something to be tried.
+pub struct Fault {
+    pub name: String,
+    /// Whether it is short enough to be tried each time.
+    pub is_quick: bool,
+    pub run: Box<dyn FnOnce(World) -> BoxFuture<'static, Result<()>> + Send>,
 }
 
-/// What else is tried: each time, and on request.
-pub fn cases() -> [Vec<Case>; 2] {
-    let always = [lost::cases(), syncers::cases(), consistency::cases(), certificates::cases()];
-    [always.into_iter().flatten().collect(), syncers::soak_cases()]
+/// All that is tried.
+pub fn all() -> Vec<Fault> {
+    let of_cell = |cell: Cell| Fault {
+        name: cell.name(),
+        is_quick: cell.is_quick(),
+        run: Box::new(move |world| Box::pin(cell.run(world))),
+    };
+    let of_case = |is_quick| {
+        move |case: Case| Fault { name: case.name.to_owned(), is_quick, run: Box::new(move |world| (case.run)(world)) }
+    };
+    let quick = [lost::cases(), syncers::cases(), consistency::cases(), certificates::cases()];
+    let cells = cells().into_iter().map(of_cell);
+    cells
+        .chain(quick.into_iter().flatten().map(of_case(true)))
+        .chain(syncers::soaks().into_iter().map(of_case(false)))
+        .collect()
+}
+
+/// The whole matrix.
+fn cells() -> Vec<Cell> {
+    WHAT.into_iter().flat_map(|what| HOW.into_iter().map(move |how| Cell { what, how })).collect()
 }
 
 impl Cell {
     /// What must be.
-    pub fn name(&self) -> String {
+    fn name(&self) -> String {
         let Self { what, how } = self;
         format!(
             "{what} {how}: what is created, stopped, approved, deleted and ends meanwhile comes right, and runs once"
         )
     }
 
-    /// Whether it is short enough to be tried each time.
-    pub fn is_quick(&self) -> bool {
+    fn is_quick(&self) -> bool {
         matches!(self.how, How::Killed) || self.how == HOW[1]
     }
 
     /// Tries it.
-    ///
-    /// # Errors
-    /// Something did not come right, ran twice, or was left; with what it was.
-    pub async fn run(self, world: World) -> Result<()> {
+    async fn run(self, world: World) -> Result<()> {
         let Self { what, how } = self;
         argosy::wait_until_ready(&world.testbed).await?;
         let mut subjects = Subjects::new(&world).await.context("before the fault")?;

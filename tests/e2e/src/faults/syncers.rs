@@ -30,7 +30,7 @@ pub fn cases() -> Vec<Case> {
     vec![case!("three syncers share the clusters, and take over from one that is killed within 15 s", takeover)]
 }
 
-pub fn soak_cases() -> Vec<Case> {
+pub fn soaks() -> Vec<Case> {
     vec![case!(
         "1,000 workflows run once and end right while syncers are killed every 10 s and links fail every 7 s",
         soak

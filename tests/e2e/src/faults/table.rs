@@ -20,7 +20,7 @@ What fails, what happens meanwhile, and how many seconds after the mend everythi
 what the copy shows, a deleted workflow is gone with its copy and its pods, nothing is left over, no stranger was touched.
 *Refused* is what was refused with a clear message while the fault lasted; its seconds count from when it was done again.
 The last column is how often a pod ran, at most. Measured on two cores with played nodes, by `cargo test --release -p e2e
---test e2e -- --include-ignored faults::`; not by hand.
+--test e2e -- --include-ignored faults:`; not by hand.
 
 | what fails | created | stopped | approved | deleted | ended | runs |
 |---|---|---|---|---|---|---|
@@ -58,7 +58,7 @@ pub fn write(workspace: &Path) -> Result<()> {
         })
         .collect();
     let told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
-    let measured = syncers::cases().len() + syncers::soak_cases().len();
+    let measured = syncers::cases().len() + syncers::soaks().len();
     let Some(lines) = lines.filter(|_| told.len() == measured) else { return Ok(()) };
     let told: String = told.iter().map(|what| format!("- {what}\n")).collect();
     let path = workspace.join("docs/faults.md");

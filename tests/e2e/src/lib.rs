@@ -1,6 +1,7 @@
 //! What Argosy must do on real API servers with real Argo controllers; `tests/e2e.rs` runs it.
 
 pub mod cases;
+mod creations;
 mod dice;
 pub mod faults;
 pub mod fence;

@@ -196,6 +196,9 @@ impl Stage {
         let compared = if is_played { verbs::verbs() } else { Vec::new() }.into_iter().map(of_verb);
         let peaceful = compared.chain(demonstrated).chain(cases::peaceful().into_iter().map(of_case)).collect();
         let mut alone: Vec<Trial> = cases::disruptive().into_iter().map(&of_case).collect();
+        if !is_played {
+            alone.extend(cases::real().into_iter().map(&of_case));
+        }
         if is_played {
             alone.extend(cases::played().into_iter().map(&of_case));
             alone.extend(faults::all().into_iter().map(of_fault));

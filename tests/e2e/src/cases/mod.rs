@@ -19,6 +19,7 @@ mod ruled;
 pub(crate) mod scale;
 mod skew;
 mod steady;
+mod upgrade;
 
 use anyhow::Result;
 use futures::future::BoxFuture;
@@ -61,6 +62,11 @@ pub fn peaceful() -> Vec<Case> {
 /// Cases that take Argosy's programs or clusters out of use: one at a time.
 pub fn disruptive() -> Vec<Case> {
     [outage::cases(), guard::cases()].into_iter().flatten().collect()
+}
+
+/// Cases about what only pods of Argosy's own show, on real nodes: one at a time.
+pub fn real() -> Vec<Case> {
+    upgrade::cases()
 }
 
 /// Cases about workflows whose nodes are in a database, on a testbed that has one: those that may run beside each other,

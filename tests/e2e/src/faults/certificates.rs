@@ -1,20 +1,19 @@
 //! Certificates that are renewed, and webhooks that come and go, while workflows are created.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
-use kube::api::{DeleteParams, PostParams};
+use kube::api::DeleteParams;
 use serde_json::json;
 use testbed::{argosy, process};
 use tokio::time::{Instant, interval};
 
 use crate::cases::{Case, case};
-use crate::world::{World, sleeping, wait_for};
+use crate::creations::Creations;
+use crate::world::{World, wait_for};
 
 pub fn cases() -> Vec<Case> {
     vec![case!(
@@ -27,9 +26,6 @@ const NAMESPACE: &str = "certificates";
 const SECRET: &str = "argosy-webhook-tls";
 /// Lives so short that a CA and several certificates end while one looks on.
 const LIVES: [&str; 2] = ["--tls-lifetime=15s", "--tls-ca-lifetime=45s"];
-/// How many create them, and how often each.
-const USERS: usize = 4;
-const EVERY: Duration = Duration::from_millis(100);
 /// How long it may take until a CA has followed another.
 const LONG: Duration = Duration::from_secs(180);
 
@@ -51,28 +47,17 @@ async fn renewed(world: World) -> Result<()> {
 async fn in_turn(world: &World, first: &str, second: &str) -> Result<()> {
     issue_anew(world).await?;
     argosy::wait_until_ready(&world.testbed).await?;
-    let created = AtomicU64::new(0);
-    tokio::select! {
-        ended = create(world, &created) => ended?,
-        seen = followed(world) => seen?,
-    }
+    let creations = Creations::default();
+    creations.during(world, NAMESPACE, followed(world)).await?;
     // A replica that is told to end answers what it was asked, and the other one goes on; then the other way round.
-    for (ending, staying) in [(first, second), (second, first)] {
-        let before = created.load(Ordering::Relaxed);
+    for ending in [first, second] {
+        let (layout, daemon) = (world.testbed.layout.clone(), ending.to_owned());
         let ends = async {
-            let (layout, ending) = (world.testbed.layout.clone(), ending.to_owned());
-            let stopped = tokio::task::spawn_blocking(move || process::stop(&layout, "control", &ending)).await?;
+            let stopped = tokio::task::spawn_blocking(move || process::stop(&layout, "control", &daemon)).await?;
             ensure!(stopped, "it did not run");
-            wait_for("more creations", || async {
-                let more = created.load(Ordering::Relaxed) - before;
-                Ok(if more >= 100 { Ok(()) } else { Err(format!("{more} in all")) })
-            })
-            .await
+            creations.more(100).await
         };
-        tokio::select! {
-            ended = create(world, &created) => ended.with_context(|| format!("{ending} ends, {staying} stays"))?,
-            ended = ends => ended?,
-        }
+        creations.during(world, NAMESPACE, ends).await.with_context(|| format!("while {ending} ended"))?;
         argosy::start_with(&world.testbed, ending, &LIVES).await?;
         ready(world, ending).await?;
     }
@@ -116,24 +101,6 @@ async fn followed(world: &World) -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// Creates workflows (in dry runs, of which nothing is left), several at a time, until one is refused.
-async fn create(world: &World, created: &AtomicU64) -> Result<()> {
-    try_join_all((0..USERS).map(|_| create_in_turn(world, created))).await.map(drop)
-}
-
-async fn create_in_turn(world: &World, created: &AtomicU64) -> Result<()> {
-    let api = world.originals(NAMESPACE);
-    let workflow = serde_json::from_value(sleeping("load", 0))?;
-    let dry_run = PostParams { dry_run: true, ..PostParams::default() };
-    let mut ticks = interval(EVERY);
-    loop {
-        ticks.tick().await;
-        let number = created.load(Ordering::Relaxed);
-        api.create(&dry_run, &workflow).await.with_context(|| format!("creation {number}"))?;
-        created.fetch_add(1, Ordering::Relaxed);
-    }
 }
 
 /// Waits until a webhook says that it is ready.

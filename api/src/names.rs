@@ -46,8 +46,12 @@ pub const SUSPEND: &str = "argosy.dev/suspend";
 
 /// Annotation on an original: its `spec.synchronization`, as JSON. The copy has it in its spec again; on the original the
 /// control cluster's controller would take the locks, too, and hold them while the copy waits for the same ones where
-/// clusters share them in a database. Written by the webhook; by the syncer where a template brings the locks along.
+/// clusters share them in a database.
 pub const SYNCHRONIZATION: &str = "argosy.dev/synchronization";
+
+/// Annotation on an original: the same of the spec that its cluster has stored for it, its template's locks among them,
+/// while that stands in the status without. Written by the syncer.
+pub const STORED_SYNCHRONIZATION: &str = "argosy.dev/stored-synchronization";
 
 /// Annotation on an original: `true` is its user's word that it may run again elsewhere while a cluster that nobody hears
 /// of may still be running it.

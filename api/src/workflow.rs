@@ -18,6 +18,11 @@ pub const VERSION: &str = "v1alpha1";
 pub const KIND: &str = "Workflow";
 pub const PLURAL: &str = "workflows";
 
+/// Field of a spec: the locks that it asks for.
+pub const SYNCHRONIZATION: &str = "synchronization";
+/// Field of a status: the spec of the template that the workflow is made from, merged with its own.
+pub const STORED_SPEC: &str = "storedWorkflowTemplateSpec";
+
 /// A Workflow of which `spec` is read as `S` and `status` as `T`; `metadata` comes without managedFields.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Workflow<S, T> {

@@ -13,8 +13,8 @@ pub struct Cluster {
     pub labels: BTreeMap<String, String>,
     /// Why nothing can be delivered to it now; `None` when it is ready.
     pub not_ready: Option<String>,
-    /// Since when nobody has had an answer from it, in seconds since 1970, where that is so.
-    pub lost_since: Option<i64>,
+    /// Whether it is not ready because it does not answer.
+    pub is_silent: bool,
     pub cordoned: bool,
     /// The workflow (`namespace/name`) that its room is kept for.
     pub held_for: Option<String>,
@@ -30,7 +30,7 @@ impl From<&WorkloadCluster> for Cluster {
             name: cluster.metadata.name.clone().unwrap_or_default(),
             labels: cluster.metadata.labels.clone().unwrap_or_default(),
             not_ready: not_ready(cluster),
-            lost_since: lost_since(cluster),
+            is_silent: is_silent(cluster),
             cordoned: cluster.spec.cordoned,
             held_for: cluster.status.as_ref().and_then(|status| status.held_for.clone()),
             namespaces: cluster.spec.namespaces.clone(),
@@ -51,10 +51,9 @@ fn not_ready(cluster: &WorkloadCluster) -> Option<String> {
     })
 }
 
-fn lost_since(cluster: &WorkloadCluster) -> Option<i64> {
-    let ready = cluster.status.as_ref()?.condition(api::READY)?;
-    let is_lost = ready.status == "False" && ready.reason == api::UNREACHABLE;
-    is_lost.then(|| ready.last_transition_time.0.as_second())
+fn is_silent(cluster: &WorkloadCluster) -> bool {
+    let ready = cluster.status.as_ref().and_then(|status| status.condition(api::READY));
+    ready.is_some_and(|ready| ready.status == "False" && ready.reason == api::UNREACHABLE)
 }
 
 impl Cluster {

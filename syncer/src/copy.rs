@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use argosy_api::workflow::{STORED_SPEC, SYNCHRONIZATION};
 use argosy_api::{Delivery, Workflow, names, workflow};
 use argosy_placement::JsonPath;
 use kube::api::{DynamicObject, ObjectMeta, TypeMeta};
@@ -16,10 +17,6 @@ const NOT_DELIVERED: [&str; 4] =
 
 /// Where a status has its nodes.
 const NODES: [&str; 2] = ["nodes", "compressedNodes"];
-
-/// What was asked of the locks, in spec and stored spec.
-const SYNCHRONIZATION: &str = "synchronization";
-const STORED: &str = "storedWorkflowTemplateSpec";
 
 /// All that the webhook puts into a stored spec.
 const QUIET: [&str; 2] = ["suspend", "arguments"];
@@ -78,21 +75,29 @@ pub fn copy_of(original: &WholeWorkflow, removed: &[JsonPath], control_id: &str,
 /// The original as its user created it: with its locks in its spec, and a status only where one was given.
 pub fn as_created(original: &WholeWorkflow) -> WholeWorkflow {
     let mut original = original.clone();
-    let locks = original.metadata.annotations.as_ref().and_then(|annotations| annotations.get(names::SYNCHRONIZATION));
-    let locks = locks.and_then(|locks| serde_json::from_str(locks).ok());
+    let annotations = original.metadata.annotations.as_ref();
+    let kept = |name: &str| annotations.and_then(|all| serde_json::from_str(all.get(name)?).ok());
+    let locks = kept(names::STORED_SYNCHRONIZATION).or_else(|| kept(names::SYNCHRONIZATION));
     if let (Some(locks), Some(spec)) = (locks, &mut original.spec) {
         spec.insert(SYNCHRONIZATION.to_owned(), locks);
     }
     // What Argosy says of one that has not begun.
-    if let Some(status) = original.status.as_mut().filter(|status| !status.contains_key("startedAt")) {
+    if let Some(status) = original.status.as_mut().filter(|status| !has_started(status)) {
         status.retain(|field, value| match field.as_str() {
             "phase" => value != "Pending",
             "message" => false,
-            STORED => value.as_object().is_some_and(|stored| stored.keys().any(|key| !QUIET.contains(&key.as_str()))),
+            STORED_SPEC => {
+                value.as_object().is_some_and(|stored| stored.keys().any(|key| !QUIET.contains(&key.as_str())))
+            }
             _ => true,
         });
     }
     original
+}
+
+/// Go's clients write a time that is not there as null.
+fn has_started(status: &Map<String, Value>) -> bool {
+    status.get("startedAt").is_some_and(|time| !time.is_null())
 }
 
 /// The original without what the rule takes out. Its name, namespace and UID are nothing that can be taken out.
@@ -202,12 +207,12 @@ mod tests {
             "metadata": {"annotations": {"argosy.dev/synchronization": r#"{"mutexes":[{"name":"turn"}]}"#}},
             "spec": {"workflowTemplateRef": {"name": "t"}},
             "status": {
-                "phase": "Pending", "nodes": {"a": {}},
+                "phase": "Pending", "startedAt": null, "message": "waits", "nodes": {"a": {}},
                 "storedWorkflowTemplateSpec": {"suspend": true, "arguments": {"parameters": []}}
             },
         }));
         let spec = json!({"workflowTemplateRef": {"name": "t"}, "synchronization": {"mutexes": [{"name": "turn"}]}});
-        assert_eq!((&copy["spec"], &copy["status"]), (&spec, &json!({"nodes": {"a": {}}})));
+        assert_eq!((&copy["spec"], &copy["status"]), (&spec, &json!({"startedAt": null, "nodes": {"a": {}}})));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 
 use crate::copy::{WholeWorkflow, copy_of};
-use crate::desk::{Copy, Key, Original};
+use crate::desk::{Key, Original, is_inherited};
 use crate::end;
 use crate::intents::carry_out_before_delivery;
 use crate::plan::to_text;
@@ -219,8 +219,7 @@ impl Work {
             return Err(StepError::Outdated);
         };
         // One that was made from a copy of ours has its labels, and is somebody else's all the same.
-        let is_inherited = Copy::new(present.clone()).inherited;
-        if present.labels().get(names::CONTROL) == Some(&self.shared.control_id) && !is_inherited {
+        if present.labels().get(names::CONTROL) == Some(&self.shared.control_id) && !is_inherited(&present) {
             if present.labels().get(names::ORIGIN) == Some(&original.uid) {
                 self.mark(key, &present).await?;
             } else {

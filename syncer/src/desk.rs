@@ -48,7 +48,7 @@ pub struct Original {
     pub intents_done: u64,
     /// Argo's label about its archive.
     pub archiving: bool,
-    /// What is kept of the locks that it asks for.
+    /// What is kept of the locks in its stored spec.
     pub locks: Option<String>,
     /// `None` where it has no status at all.
     pub status: Option<Digest>,
@@ -119,7 +119,7 @@ impl Original {
                 .into(),
             intents_done: intents_done(&object),
             archiving: object.labels().contains_key(names::ARGO_ARCHIVING),
-            locks: object.annotations().get(names::SYNCHRONIZATION).cloned(),
+            locks: object.annotations().get(names::STORED_SYNCHRONIZATION).cloned(),
             uid: object.metadata.uid.unwrap_or_default(),
             resource_version: object.metadata.resource_version.unwrap_or_default(),
         }
@@ -136,9 +136,14 @@ impl Original {
     }
 }
 
+/// Whether it was made from another workflow in the WEC, and has only its labels.
+pub fn is_inherited(object: &SyncView) -> bool {
+    object.annotations().get(names::COPY).is_none_or(|copy| *copy != object.name_any())
+}
+
 impl Copy {
     pub fn new(object: SyncView) -> Self {
-        let inherited = object.annotations().get(names::COPY).is_none_or(|copy| *copy != object.name_any());
+        let inherited = is_inherited(&object);
         Self {
             origin: object.labels().get(names::ORIGIN).cloned().unwrap_or_default(),
             attempt: object.annotations().get(names::ATTEMPT).and_then(|n| n.parse().ok()).unwrap_or_default(),

@@ -137,8 +137,9 @@ fn next(original: &Original, copy: Option<&Copy>, here: &Here, how: Returning) -
         }
         // Taken from a cluster that was lost.
         Some(Ok(before)) if before.cluster.is_empty() && !original.completed => match &original.shutdown {
-            Some(shutdown) => return Step::Stop(shutdown.clone()),
-            None => return Step::Record(attempt(before.attempt + 1, before.moved.clone(), here)),
+            Some(shutdown) if copy.is_none() => return Step::Stop(shutdown.clone()),
+            // Back in the cluster that was lost, the next attempt takes the place of the one that may still run there.
+            _ => return Step::Record(attempt(before.attempt + 1, before.moved.clone(), here)),
         },
         Some(Ok(delivery)) => delivery,
     };
@@ -241,8 +242,10 @@ fn returning(original: &Original, copy: &Copy, delivery: &Delivery, form: Form) 
             }
             operations.extend(returned.difference(original.status.as_ref()));
             if let Some(locks) = returned.locks.as_ref().filter(|locks| original.locks.as_ref() != Some(locks)) {
-                operations
-                    .push(add(&["metadata", "annotations", names::SYNCHRONIZATION], Value::String(locks.clone())));
+                operations.push(add(
+                    &["metadata", "annotations", names::STORED_SYNCHRONIZATION],
+                    Value::String(locks.clone()),
+                ));
             }
             can_wait &= returned.is_packed();
             is_kept = true;
@@ -353,6 +356,7 @@ mod tests {
     #[case::nothing(None, None, "Rest")]
     #[case::new(Some(original()), None, "Record")]
     #[case::moved_here(Some(moved(original())), None, "Record")]
+    #[case::moved_back_and_stopped(Some(Original { shutdown: Some("Stop".into()), ..moved(original()) }), Some(copy()), "Record")]
     #[case::moved_here_and_stopped(Some(Original { shutdown: Some("Stop".into()), ..moved(original()) }), None, "Stop")]
     #[case::recorded(Some(delivered(None)), None, "Deliver")]
     #[case::created(Some(delivered(None)), Some(copy()), "Rest")]

@@ -5,6 +5,7 @@
 //! original's spec counts) loses nodes, and says so.
 
 use argosy_api::packed::{pack, unpack};
+use argosy_api::workflow::STORED_SPEC;
 use serde_json::{Map, Value, json};
 
 /// Argo's own limit, in bytes of JSON.
@@ -46,8 +47,12 @@ pub fn bring(status: &mut Map<String, Value>, length: usize, form: Form) {
         Form::Whole | Form::Packed => pack_nodes(status),
         Form::Unfinished => keep(status, is_unfinished_or_failed),
         Form::Bare => {
-            for field in ["outputs", "storedTemplates", "storedWorkflowTemplateSpec", "taskResultsCompletionStatus"] {
+            for field in ["outputs", "storedTemplates", "taskResultsCompletionStatus"] {
                 status.remove(field);
+            }
+            // Without any, the control cluster's controller would read the template.
+            if let Some(stored) = status.get_mut(STORED_SPEC) {
+                *stored = json!({"suspend": true});
             }
             keep(status, |_| false);
         }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use argosy_api::workflow::{STORED_SPEC, SYNCHRONIZATION};
 use argosy_runtime::patch::{add, remove};
 use json_patch::PatchOperation;
 use serde_json::value::RawValue;
@@ -86,9 +87,9 @@ impl Returned {
         // pointers), and an original is suspended for as long as it is routed.
         // It takes the locks in there, too, as soon as it sees the original again.
         let mut locks = None;
-        if let Some(Value::Object(stored)) = fields.get_mut("storedWorkflowTemplateSpec") {
+        if let Some(Value::Object(stored)) = fields.get_mut(STORED_SPEC) {
             stored.insert("suspend".to_owned(), Value::Bool(true));
-            locks = stored.remove("synchronization").filter(Value::is_object).map(|locks| locks.to_string());
+            locks = stored.remove(SYNCHRONIZATION).filter(Value::is_object).map(|locks| locks.to_string());
         }
         size::bring(&mut fields, status.get().len(), form);
         let digest = Digest::over(fields.iter(), fields.get("nodes").and_then(Value::as_object));
@@ -138,7 +139,10 @@ fn changes(
             operations.push(add(&[at, &[name.as_str()]].concat(), value.clone()));
         }
     }
-    let mut gone: Vec<&String> = old.keys().filter(|name| !new.contains_key(*name)).collect();
+    // Until its cluster has stored a spec, the webhook's stays, for which the control cluster's controller would read the
+    // template. Once it has, it goes no more.
+    let stays = |name: &str| at == ["status"] && name == STORED_SPEC;
+    let mut gone: Vec<&String> = old.keys().filter(|name| !new.contains_key(*name) && !stays(name)).collect();
     gone.sort();
     operations.extend(gone.into_iter().map(|name| remove(&[at, &[name.as_str()]].concat())));
 }
@@ -210,6 +214,7 @@ mod tests {
     #[case::nodes_gone(Some(json!({"nodes": {"a": 1}})), json!({"compressedNodes": "H4s"}), 2, json!({"compressedNodes": "H4s"}))]
     #[case::nulls_dropped_on_the_way(Some(json!({"nodes": {"a": {}}})), json!({"nodes": {"a": {"finishedAt": null}}}), 0, json!({"nodes": {"a": {}}}))]
     #[case::not_ours(None, json!({"phase": "Running", "synchronization": {}, "offloadNodeStatusVersion": "v", "artifactGCStatus": {}}), 1, json!({"phase": "Running"}))]
+    #[case::stored_spec_of_the_webhook(Some(json!({"phase": "Pending", "storedWorkflowTemplateSpec": {"suspend": true}})), json!({"phase": "Running"}), 1, json!({"phase": "Running", "storedWorkflowTemplateSpec": {"suspend": true}}))]
     #[case::stored_spec(None, json!({"storedWorkflowTemplateSpec": {"entrypoint": "e"}}), 1, json!({"storedWorkflowTemplateSpec": {"entrypoint": "e", "suspend": true}}))]
     fn differences(
         #[case] original: Option<Value>,

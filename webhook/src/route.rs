@@ -192,7 +192,10 @@ fn difference(view: &View, wanted: Wanted, stamp: Option<&str>) -> Patch {
 
     let mut quiet = Vec::new();
     match wanted.suspend {
-        Wish::Set => quiet::hush(view, &mut annotations, &mut quiet),
+        Wish::Set => {
+            let waits = wanted.stamp.as_ref().filter(|stamp| stamp.cluster.is_empty());
+            quiet::hush(view, waits.map(|stamp| stamp.reason.as_str()), &mut annotations, &mut quiet);
+        }
         Wish::Keep | Wish::Undo => quiet::restore(view, &mut annotations, &mut quiet),
     }
 

@@ -33,7 +33,11 @@ fn render(response: &Value) -> String {
     let operations = json!(patch(response));
     let mut operations = operations.as_array().unwrap().as_slice();
     if let Some((last, others)) = operations.split_last().filter(|(last, _)| last["path"] == "/status") {
-        assert_eq!(*last, json!({"op": "add", "path": "/status", "value": {"phase": "Pending"}}));
+        assert_eq!((&last["op"], &last["value"]["phase"]), (&json!("add"), &json!("Pending")));
+        let is_waiting = operations.iter().any(|one| one.to_string().contains(r#"\"cluster\":\"\""#));
+        let message = last["value"]["message"].as_str();
+        assert_eq!(message.is_some_and(|message| message.starts_with("waits for a cluster: ")), is_waiting);
+        assert_eq!(last["value"].as_object().unwrap().len(), 1 + usize::from(is_waiting));
         operations = others;
     }
     let operations = operations.iter().map(|operation| {

@@ -278,6 +278,14 @@ impl Known {
         Ok(rule.map(|rule| rule.remove.clone()).unwrap_or_default())
     }
 
+    /// Whether any rule is so.
+    pub fn any_rule(&self, so: impl Fn(&Rule) -> bool) -> bool {
+        let of_namespaces = self.namespaces.all();
+        let own = of_namespaces.iter().filter_map(|(_, namespace)| namespace.rule.as_ref()?.as_ref().ok());
+        let policies = self.policies();
+        own.chain(policies.iter().filter_map(|policy| policy.rule.as_ref().ok())).any(so)
+    }
+
     /// The rule about a workflow, if there is one that can be read.
     pub fn rule(&self, asked: Asked, namespace: &Namespace) -> Option<Rule> {
         match find(namespace, &self.policies(), &asked.own_labels()) {

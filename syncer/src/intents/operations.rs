@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use argosy_api::packed::{pack, unpack};
+use argosy_api::workflow::STORED_SPEC;
 use argosy_api::{Intent, Retry, Wish, names};
 use argosy_runtime::patch::{add, remove};
 use json_patch::PatchOperation;
@@ -27,7 +28,6 @@ const OF_ITS_SPEC: [&str; 2] = ["arguments", "activeDeadlineSeconds"];
 /// pack, either.
 const MOST_PLAIN: usize = 768 << 10;
 /// The spec of a workflow that was made from a template.
-const STORED: &str = "storedWorkflowTemplateSpec";
 
 /// The operations that carry an intent out on a copy, its number included, so that both are one write; and what could not
 /// be carried out, in words.
@@ -145,14 +145,15 @@ fn retry(copy: &Value, wish: &Retry) -> Vec<PatchOperation> {
     if status.is_object() {
         merge(&["status"], status, &own_conditions(&wish.status), &OF_A_RETRIED, &mut operations);
     }
-    if let Some(Value::Object(changes)) = wish.status.get(STORED)
-        && status[STORED].is_object()
+    if let Some(Value::Object(changes)) = wish.status.get(STORED_SPEC)
+        && status[STORED_SPEC].is_object()
     {
-        merge(&["status", STORED], &status[STORED], changes, &OF_ITS_SPEC, &mut operations);
+        merge(&["status", STORED_SPEC], &status[STORED_SPEC], changes, &OF_ITS_SPEC, &mut operations);
     }
     merge(&["spec"], spec, &wish.spec, &OF_ITS_SPEC, &mut operations);
     // A workflow that was stopped would be stopped again.
-    for (path, of) in [(&["spec", "shutdown"][..], spec), (&["status", STORED, "shutdown"], &status[STORED])] {
+    for (path, of) in [(&["spec", "shutdown"][..], spec), (&["status", STORED_SPEC, "shutdown"], &status[STORED_SPEC])]
+    {
         if !of["shutdown"].is_null() {
             operations.push(remove(path));
         }

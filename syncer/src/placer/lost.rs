@@ -4,11 +4,12 @@
 //! only where the rule says so. Once the cluster is back, its copy is another attempt's: it is deleted, and its status
 //! never counts.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use argosy_api::workflow::{SyncView, Workflow};
+use argosy_api::workflow::{STORED_SPEC, SyncView, Workflow};
 use argosy_api::{Delivery, LostCluster, Placement, intents, names};
-use argosy_placement::{Cluster, Rule, encode, own_cluster, read_stamp};
+use argosy_placement::{Rule, encode, own_cluster, read_stamp};
 use argosy_runtime::client::{RequestError, within};
 use argosy_runtime::known::Asked;
 use argosy_runtime::patch::{add, remove};
@@ -17,7 +18,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use serde_json::{Map, Value, json};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::Placer;
 use crate::desk::Key;
@@ -27,14 +28,22 @@ use crate::originals::patched;
 const EVERY: Duration = Duration::from_secs(5);
 
 /// Looks at lost clusters, for ever.
+///
+/// How long one has not answered is what was seen here: a condition says little of the time when nobody looked.
 pub(super) async fn follow(placer: &Placer) {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     placer.known.all_synced().await;
+    let mut silent: HashMap<String, Instant> = HashMap::new();
     loop {
         ticks.tick().await;
-        for cluster in placer.known.clusters().iter().filter(|cluster| cluster.lost_since.is_some()) {
-            if let Err(error) = move_off(placer, cluster).await {
+        silent.retain(|cluster, _| is_silent(placer, cluster));
+        for cluster in placer.known.clusters().iter().filter(|cluster| cluster.is_silent) {
+            let since = *silent.entry(cluster.name.clone()).or_insert_with(Instant::now);
+            if !placer.known.any_rule(|rule| is_due(rule, &cluster.name, since.elapsed()).is_some()) {
+                continue;
+            }
+            if let Err(error) = move_off(placer, &cluster.name, since).await {
                 let error = error.message();
                 tracing::warn!(cluster = cluster.name, error, "cannot move workflows off a lost cluster");
             }
@@ -42,58 +51,65 @@ pub(super) async fn follow(placer: &Placer) {
     }
 }
 
-async fn move_off(placer: &Placer, cluster: &Cluster) -> Result<(), RequestError> {
+fn is_silent(placer: &Placer, cluster: &str) -> bool {
+    placer.known.cluster(cluster).is_some_and(|cluster| cluster.is_silent)
+}
+
+async fn move_off(placer: &Placer, cluster: &str, since: Instant) -> Result<(), RequestError> {
     let api: Api<Workflow<(), ()>> = Api::all(placer.control.clone());
-    let unfinished = format!("{}={},{}!=true", names::CLUSTER, cluster.name, names::ARGO_COMPLETED);
+    let unfinished = format!("{}={cluster},{}!=true", names::CLUSTER, names::ARGO_COMPLETED);
     for workflow in within(api.list_metadata(&ListParams::default().labels(&unfinished))).await?.items {
         let key = Key { namespace: workflow.namespace().unwrap_or_default(), name: workflow.name_any() };
-        let Some(why) = movable(placer, cluster, &key, &workflow, Timestamp::now()) else { continue };
-        if !placer.lease.is_held() {
-            return Ok(());
+        if movable(placer, cluster, &key, &workflow, since.elapsed()).is_none() {
+            continue;
         }
         let api: Api<SyncView> = Api::namespaced(placer.control.clone(), &key.namespace);
         let Some(original) = within(api.get_opt(&key.name)).await? else { continue };
+        // It may have ended since the list, and the cluster may be back.
+        let Some(why) = movable(placer, cluster, &key, &original, since.elapsed()) else { continue };
+        if !placer.lease.is_held() || !is_silent(placer, cluster) {
+            return Ok(());
+        }
         let version = original.resource_version().unwrap_or_default();
-        let Some(operations) = moved(&original, &cluster.name, &why, Timestamp::now()) else { continue };
+        let Some(operations) = moved(&original, cluster, &why, Timestamp::now()) else { continue };
         match patched(&placer.control, &key, &version, operations).await {
             Ok(_) => {
-                tracing::warn!(workflow = %key, cluster = cluster.name, why, "moved off a lost cluster");
+                tracing::warn!(workflow = %key, cluster, why, "moved off a lost cluster");
                 placer.announcer.workflow(&key, &original.uid().unwrap_or_default(), "Moved", &why);
             }
             // Somebody wrote in between, or it is gone: the next round sees what is new.
             Err(error) if matches!(error.status(), Some(404 | 409)) => {}
+            Err(error) if error.status().is_some() => {
+                tracing::warn!(workflow = %key, cluster, error = error.message(), "cannot be moved off a lost cluster");
+            }
             Err(error) => return Err(error),
         }
     }
     Ok(())
 }
 
-/// Why a workflow may be moved, in a sentence; `None` if it may not.
-fn movable(
-    placer: &Placer,
-    cluster: &Cluster,
-    key: &Key,
-    workflow: &impl ResourceExt,
-    now: Timestamp,
-) -> Option<String> {
+/// Why a workflow may be moved, in a sentence; `None` if it may not. `silent`: how long its cluster has not answered.
+fn movable(placer: &Placer, cluster: &str, key: &Key, workflow: &impl ResourceExt, silent: Duration) -> Option<String> {
     let namespace = placer.known.namespace(&key.namespace)?;
-    let stamp = workflow.annotations().get(names::PLACEMENT).and_then(|stamp| read_stamp(stamp));
-    let own = own_cluster(workflow.labels().get(names::CLUSTER).map(String::as_str), stamp.as_ref());
-    let asked =
-        Asked { namespace: &key.namespace, labels: workflow.labels(), own_cluster: own.as_deref(), chosen: None };
-    let is_rerunnable = workflow.annotations().get(names::RERUNNABLE).is_some_and(|word| word == "true");
+    let (labels, annotations) = (workflow.labels(), workflow.annotations());
+    let stamp = annotations.get(names::PLACEMENT).and_then(|stamp| read_stamp(stamp));
+    let own = own_cluster(labels.get(names::CLUSTER).map(String::as_str), stamp.as_ref());
+    let asked = Asked { namespace: &key.namespace, labels, own_cluster: own.as_deref(), chosen: None };
+    // What nobody has begun to deliver runs nowhere.
+    let is_rerunnable = annotations.get(names::RERUNNABLE).is_some_and(|word| word == "true")
+        || !annotations.contains_key(names::DELIVERY);
+    let is_done = labels.get(names::ARGO_COMPLETED).is_some_and(|done| done == "true");
     // Where it is to run is its user's word.
-    if !is_rerunnable || own.is_some() || workflow.meta().deletion_timestamp.is_some() {
+    if !is_rerunnable || is_done || own.is_some() || workflow.meta().deletion_timestamp.is_some() {
         return None;
     }
-    let rule = placer.known.rule(asked, &namespace)?;
-    is_due(&rule, cluster, now)
+    is_due(&placer.known.rule(asked, &namespace)?, cluster, silent)
 }
 
-fn is_due(rule: &Rule, cluster: &Cluster, now: Timestamp) -> Option<String> {
-    let since = SignedDuration::from_secs(now.as_second() - cluster.lost_since?);
-    let is_due = rule.lost_cluster == LostCluster::Reschedule && since >= rule.lost_after;
-    is_due.then(|| format!("cluster {} has not answered for {since:#}", cluster.name))
+fn is_due(rule: &Rule, cluster: &str, silent: Duration) -> Option<String> {
+    let silent = SignedDuration::from_secs(i64::try_from(silent.as_secs()).ok()?);
+    let is_due = rule.lost_cluster == LostCluster::Reschedule && silent >= rule.lost_after;
+    is_due.then(|| format!("cluster {cluster} has not answered for {silent:#}"))
 }
 
 /// What makes it wait for another cluster, with nothing of the run that is lost. `None`: its user stops it, or nobody
@@ -137,13 +153,14 @@ fn moved(original: &SyncView, cluster: &str, why: &str, now: Timestamp) -> Optio
 
 /// The stored template stays, or the control cluster's controller would look for it.
 fn begun_anew(original: &SyncView, why: &str) -> Map<String, Value> {
-    const STORED: &str = "storedWorkflowTemplateSpec";
     let before: Option<Map<String, Value>> = original.status.as_ref().and_then(|s| serde_json::from_str(s.get()).ok());
     let mut status = Map::from_iter([
         ("phase".to_owned(), json!("Pending")),
         ("message".to_owned(), json!(format!("waits for another cluster: {why}"))),
     ]);
-    status.extend(before.and_then(|mut before| before.remove(STORED)).map(|stored| (STORED.to_owned(), stored)));
+    status.extend(
+        before.and_then(|mut before| before.remove(STORED_SPEC)).map(|stored| (STORED_SPEC.to_owned(), stored)),
+    );
     status
 }
 
@@ -206,12 +223,10 @@ mod tests {
         let annotations = [(names::CLUSTERS, "*"), (names::LOST_CLUSTER, "Reschedule"), (names::LOST_AFTER, "1m")];
         let annotations = annotations.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         let mut rule = Rule::from_namespace("n", &annotations).unwrap().unwrap();
-        let cluster = Cluster { name: "c1".into(), lost_since: Some(100), ..Cluster::default() };
-        let due = |rule: &Rule, cluster: &Cluster, now| is_due(rule, cluster, Timestamp::from_second(now).unwrap());
-        assert_eq!(due(&rule, &cluster, 159), None);
-        assert_eq!(due(&rule, &cluster, 160).as_deref(), Some("cluster c1 has not answered for 1m"));
-        assert_eq!(due(&rule, &Cluster { lost_since: None, ..cluster.clone() }, 160), None);
+        let due = |rule: &Rule, seconds| is_due(rule, "c1", Duration::from_secs(seconds));
+        assert_eq!(due(&rule, 59), None);
+        assert_eq!(due(&rule, 61).as_deref(), Some("cluster c1 has not answered for 1m 1s"));
         rule.lost_cluster = LostCluster::Wait;
-        assert_eq!(due(&rule, &cluster, 160), None);
+        assert_eq!(due(&rule, 61), None);
     }
 }

@@ -1,5 +1,6 @@
 //! One round: everyone who waits is decided about, in turn.
 
+use argosy_api::workflow::SYNCHRONIZATION;
 use argosy_api::{WorkloadCluster, names};
 use argosy_placement::{Decision, Holds, Waiter, Why, encode, placement};
 use argosy_runtime::client::{RequestError, within};
@@ -152,8 +153,8 @@ fn stay(item: &Item, whole: &WholeWorkflow, why: &Why, now: Timestamp) -> Vec<Pa
     }
     if whole.annotations().contains_key(names::SYNCHRONIZATION) {
         operations.push(remove(&["metadata", "annotations", names::SYNCHRONIZATION]));
-        if let Some(locks) = created.spec.as_ref().and_then(|spec| spec.get("synchronization")) {
-            operations.push(add(&["spec", "synchronization"], locks.clone()));
+        if let Some(locks) = created.spec.as_ref().and_then(|spec| spec.get(SYNCHRONIZATION)) {
+            operations.push(add(&["spec", SYNCHRONIZATION], locks.clone()));
         }
     }
     if !item.suspend {

@@ -19,13 +19,14 @@ use crate::desk::Key;
 use crate::end;
 
 /// A waiting workflow as it is watched.
-pub(super) type WaitingView = Workflow<Box<RawValue>, StatusView>;
+pub(super) type WaitingView = Workflow<Box<RawValue>, Box<RawValue>>;
 
-/// What is looked at of its status.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub(super) struct StatusView {
-    #[serde(default)]
-    message: Option<String>,
+/// What is looked at of its status. As of its spec, the CRDs may let anything through, and one odd workflow must not stop
+/// the watch.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct StatusView {
+    message: Value,
 }
 
 /// What the order among those who wait, and their end, take from the spec.
@@ -93,7 +94,10 @@ impl Item {
             shutdown: shutdown.as_str().filter(|shutdown| !shutdown.is_empty()).map(str::to_owned),
             deadline: active_deadline_seconds,
             created: metadata.creation_timestamp.map_or(0, |time| time.0.as_second()),
-            message: object.status.map(|status| status.message),
+            message: object.status.map(|status| {
+                let StatusView { message } = serde_json::from_str(status.get()).unwrap_or_default();
+                message.as_str().map(str::to_owned)
+            }),
             spec,
         }
     }

@@ -65,9 +65,16 @@ struct Seen {
     written: Option<Instant>,
 }
 
+/// Whether an object is yet to be looked after. What was only missed for others' sake may be copied for ours.
+fn is_new(of: &Reference, by: Named, looked: &BTreeMap<Reference, Looked>) -> bool {
+    looked.get(of).is_none_or(|looked| by < looked.by && looked.missing.is_some())
+}
+
 /// One object that was looked after.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Looked {
+    /// For whose sake.
+    by: Named,
     /// It is in the WEC, and can be read.
     is_there: bool,
     /// It is a copy of ours.
@@ -190,7 +197,7 @@ impl Work {
             // What ours name comes first, and is copied.
             for by in [Named::ByOurs, Named::ByOthers] {
                 let of = calls.iter().filter(|(from, _)| *from == by).map(|(_, call)| &call.of);
-                let new: BTreeSet<&Reference> = of.filter(|of| !looked.contains_key(of)).collect();
+                let new: BTreeSet<&Reference> = of.filter(|of| is_new(of, by, &looked)).collect();
                 let new = new.into_iter().map(|of| (of.clone(), false)).collect();
                 looked.extend(self.look_at_all(namespace, new, by).await?);
             }
@@ -208,11 +215,21 @@ impl Work {
             calls = next;
         }
         let stores = found.values().any(|found| found.stores);
-        let new = |objects: BTreeMap<Reference, bool>, looked: &BTreeMap<Reference, Looked>| {
-            objects.into_iter().filter(|(reference, _)| !looked.contains_key(reference)).collect()
+        let new = |objects: BTreeMap<Reference, bool>, by: Named, looked: &BTreeMap<Reference, Looked>| {
+            objects.into_iter().filter(|(reference, _)| is_new(reference, by, looked)).collect()
         };
+        // Whoever names it, without it the workflow does not run.
+        let needed: BTreeSet<Reference> = found
+            .values()
+            .flat_map(|found| found.objects.iter().filter(|(_, optional)| !**optional))
+            .map(|(reference, _)| reference.clone())
+            .collect();
         for (by, found) in found {
-            let rest = new(found.objects, &looked);
+            let objects = found.objects.into_keys().map(|of| {
+                let is_optional = !needed.contains(&of);
+                (of, is_optional)
+            });
+            let rest = new(objects.collect(), by, &looked);
             looked.extend(self.look_at_all(namespace, rest, by).await?);
         }
         let spec = whole.as_ref().unwrap_or(spec);
@@ -220,7 +237,7 @@ impl Work {
         if let Some((by, of)) = repository.map(|(looked, of)| (Named::ByOurs.through(looked), of))
             && let Some(config_map) = self.read_there(namespace, &of).await?
         {
-            let rest = new(of_repository(spec, &config_map, stores), &looked);
+            let rest = new(of_repository(spec, &config_map, stores), by, &looked);
             looked.extend(self.look_at_all(namespace, rest, by).await?);
         }
         Ok(looked)
@@ -277,7 +294,8 @@ impl Work {
         let (origin, from) =
             if asks_for_origin(&there, copying) { self.origin(&dependency).await? } else { (Origin::Absent, None) };
         let ours = matches!(there, There::Ours { .. });
-        let mut looked = Looked { ours, is_there: ours || there == There::Foreign, ..Looked::default() };
+        let is_there = ours || there == There::Foreign;
+        let mut looked = Looked { by, ours, is_there, missing: None, template: None };
         let action = decide(reference, optional, &there, &origin, copying);
         let written = match (&action, &from) {
             (Action::Create, Some(from)) => {

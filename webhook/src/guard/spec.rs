@@ -1,5 +1,6 @@
 //! What a write did to the spec.
 
+use argosy_api::workflow::SYNCHRONIZATION;
 use argosy_runtime::patch::remove;
 use json_patch::PatchOperation;
 use serde_json::{Map, Value};
@@ -12,7 +13,6 @@ const SUSPEND: &str = "suspend";
 const SHUTDOWN: &str = "shutdown";
 const ARGUMENTS: &str = "arguments";
 const DEADLINE: &str = "activeDeadlineSeconds";
-const SYNCHRONIZATION: &str = "synchronization";
 
 /// What became of the spec.
 #[derive(Default)]

@@ -1,5 +1,6 @@
 //! What a write did to the status.
 
+use argosy_api::workflow::STORED_SPEC;
 use argosy_runtime::patch::{add, remove};
 use json_patch::PatchOperation;
 use serde_json::{Map, Value};
@@ -15,7 +16,6 @@ const MESSAGE: &str = "message";
 const FINISHED: &str = "finishedAt";
 
 /// The spec of a workflow that is made from a template.
-const STORED_SPEC: &str = "storedWorkflowTemplateSpec";
 /// The global outputs that users may set.
 const PARAMETERS: &str = "parameters";
 /// Where the nodes are when they are in a database; what that key means only the cluster knows that wrote it.

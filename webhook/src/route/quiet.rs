@@ -6,6 +6,7 @@
 //! (argo-workflows v3.7.4, workflow/controller/operator.go, `operate` and `setStoredWfSpec`.)
 
 use argosy_api::names;
+use argosy_api::workflow::{STORED_SPEC, SYNCHRONIZATION};
 use argosy_runtime::patch::{add, remove, replace};
 use json_patch::PatchOperation;
 use serde_json::value::RawValue;
@@ -14,8 +15,9 @@ use serde_json::{Map, Value, json};
 use crate::edits::Edits;
 use crate::view::{Part, Spec, Status, View, annotation, spec};
 
-/// Keeps the locks of a routed workflow in an annotation, and gives it the beginning of a status.
-pub(super) fn hush(view: &View, annotations: &mut Edits, operations: &mut Vec<PatchOperation>) {
+/// Keeps the locks of a routed workflow in an annotation, and gives it the beginning of a status; `waits`: why it waits for
+/// a cluster, if it does.
+pub(super) fn hush(view: &View, waits: Option<&str>, annotations: &mut Edits, operations: &mut Vec<PatchOperation>) {
     let Some(spec) = spec(view) else { return };
     let finalizers = view.metadata.finalizers.as_deref().unwrap_or_default();
     if finalizers.iter().any(|finalizer| finalizer == names::ARGO_ARTIFACT_GC) {
@@ -25,7 +27,7 @@ pub(super) fn hush(view: &View, annotations: &mut Edits, operations: &mut Vec<Pa
     }
     let own = spec.synchronization.as_deref().and_then(object);
     if own.is_some() {
-        operations.push(remove(&["spec", "synchronization"]));
+        operations.push(remove(&["spec", SYNCHRONIZATION]));
     }
     let locks = own.or_else(|| inherited(view)).map(|locks| locks.to_string());
     annotations.want(names::SYNCHRONIZATION, locks, annotation(view, names::SYNCHRONIZATION));
@@ -39,9 +41,10 @@ pub(super) fn hush(view: &View, annotations: &mut Edits, operations: &mut Vec<Pa
     let mut fields = Vec::new();
     if status.phase.as_deref().is_none_or(|phase| phase.get() == "\"\"") {
         fields.push(("phase", json!("Pending")));
+        fields.extend(waits.map(|why| ("message", json!(format!("waits for a cluster: {why}")))));
     }
     if spec.workflow_template_ref.is_some() && status.stored_workflow_template_spec.is_none() {
-        fields.push(("storedWorkflowTemplateSpec", stored(spec)));
+        fields.push((STORED_SPEC, stored(spec)));
     }
     if is_there {
         operations.extend(fields.into_iter().map(|(field, value)| add(&["status", field], value)));
@@ -57,7 +60,7 @@ pub(super) fn restore(view: &View, annotations: &mut Edits, operations: &mut Vec
     if let Some(locks) = inherited(view)
         && spec(view).is_some_and(|spec| spec.synchronization.is_none())
     {
-        operations.push(add(&["spec", "synchronization"], locks));
+        operations.push(add(&["spec", SYNCHRONIZATION], locks));
     }
 }
 

@@ -164,6 +164,7 @@ fn rest(object: &Value) -> Value {
         Value::Object(status) => {
             status.retain(|key, value| match key.as_str() {
                 "phase" => *value != "" && *value != "Pending",
+                "message" => false,
                 "storedWorkflowTemplateSpec" => value["suspend"] != true,
                 _ => true,
             });

@@ -81,7 +81,8 @@ impl Subjects {
                 Ok(name) => drop(self.names.insert(deed, name)),
                 Err(error) => {
                     let said = format!("{error:#}");
-                    let is_clear = ["argosy", "refused", "webhook"].iter().any(|word| said.contains(word));
+                    let is_clear =
+                        ["argosy", "refused", "webhook", "reset", "EOF"].iter().any(|word| said.contains(word));
                     ensure!(is_clear, "{deed:?} was refused with {said:?}");
                     refused.insert(deed, said);
                 }

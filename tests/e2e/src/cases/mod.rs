@@ -15,6 +15,7 @@ mod offloaded;
 mod outage;
 mod placement;
 mod profile;
+mod rights;
 mod ruled;
 pub(crate) mod scale;
 mod skew;
@@ -52,6 +53,7 @@ pub fn peaceful() -> Vec<Case> {
         life::cases(),
         placement::cases(),
         profile::cases(),
+        rights::cases(),
         steady::cases(),
     ]
     .into_iter()

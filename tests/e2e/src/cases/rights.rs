@@ -1,0 +1,113 @@
+//! `docs/rbac.md`: what the charts let Argosy's accounts do, with all options on, and why, as the charts say it.
+
+use std::fmt::Write;
+
+use anyhow::{Context, Result, ensure};
+
+use super::{Case, case};
+use crate::world::{World, output};
+
+pub(super) fn cases() -> Vec<Case> {
+    vec![case!("docs/rbac.md lists the rights that the charts give", rights)]
+}
+
+const HEAD: &str = "\
+# Rights
+
+What the charts let Argosy's accounts do, with all of their options on. The tests run with these rights. Written by
+`cargo test --release -p e2e`; not by hand.
+";
+
+/// The charts, what switches all of their rights on, and the account whose rights they are.
+const CHARTS: [(&str, &str, &str); 2] = [
+    ("argosy", "syncer.copySecrets=true", "In the control cluster"),
+    (
+        "argosy-member",
+        "createNamespaces=true,copy.templates=true,copy.configMaps=true,copy.secrets=true",
+        "In a workload cluster (`kubectl argosy join` gives the same)",
+    ),
+];
+
+/// A rule of a role, as the chart has it.
+#[derive(Default)]
+struct Rule {
+    why: String,
+    groups: String,
+    resources: String,
+    names: String,
+    verbs: String,
+}
+
+async fn rights(world: World) -> Result<()> {
+    let workspace = world.testbed.layout.workspace();
+    let mut table = HEAD.to_owned();
+    for (chart, options, title) in CHARTS {
+        let mut helm = world.program("helm");
+        helm.args(["template", chart, &workspace.join("charts").join(chart).display().to_string(), "--set", options]);
+        helm.args(["--namespace", "argosy", "--kube-version", "1.34.0"]);
+        let rendered = output(helm, "").await?;
+        writeln!(table, "\n## {title}")?;
+        for (role, rules) in roles(&rendered)? {
+            writeln!(
+                table,
+                "\n{role}:\n\n| API group | resources | names | verbs | what for |\n|---|---|---|---|---|"
+            )?;
+            for Rule { why, groups, resources, names, verbs } in rules {
+                writeln!(table, "| {groups} | {resources} | {names} | {verbs} | {why} |")?;
+            }
+        }
+    }
+    let path = workspace.join("docs/rbac.md");
+    let is_fresh = std::fs::read_to_string(&path).is_ok_and(|before| before == table);
+    if !is_fresh {
+        std::fs::write(&path, table).with_context(|| format!("writing {}", path.display()))?;
+    }
+    ensure!(is_fresh, "{} was out of date, and has been written anew: look at it and commit it", path.display());
+    Ok(())
+}
+
+/// Every role in what Helm has rendered, with its rules. Comments are no part of YAML's values, so lines are read.
+fn roles(rendered: &str) -> Result<Vec<(String, Vec<Rule>)>> {
+    let mut roles = Vec::new();
+    for document in rendered.split("\n---") {
+        let field = |name: &str| document.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        let account = field("  name:").unwrap_or_default().rsplit(':').next().unwrap_or_default();
+        let reach = match field("kind:") {
+            Some("ClusterRole") => "in all namespaces",
+            Some("Role") => "in Argosy's own namespace",
+            _ => continue,
+        };
+        let (_, rules) =
+            document.split_once("\nrules:\n").with_context(|| format!("a role without rules: {document}"))?;
+        roles.push((format!("`{account}`, {reach}"), read(rules)));
+    }
+    Ok(roles)
+}
+
+fn read(rules: &str) -> Vec<Rule> {
+    let mut all: Vec<Rule> = Vec::new();
+    let mut comment = String::new();
+    for line in rules.lines().map(str::trim) {
+        if let Some(words) = line.strip_prefix("# ") {
+            comment = format!("{comment} {words}").trim().to_owned();
+            continue;
+        }
+        let Some((field, value)) = line.trim_start_matches("- ").split_once(':') else { continue };
+        let value = value.trim().trim_matches(['[', ']']).replace("\"\"", "core").replace('"', "");
+        if field == "apiGroups" {
+            // One without a comment of its own belongs to the one before.
+            let why = std::mem::take(&mut comment);
+            let why = if why.is_empty() { "the same".to_owned() } else { why };
+            all.push(Rule { why, groups: value, ..Rule::default() });
+            continue;
+        }
+        let Some(rule) = all.last_mut() else { continue };
+        match field {
+            "resources" => rule.resources = value,
+            "resourceNames" => rule.names = value,
+            "verbs" => rule.verbs = value,
+            _ => {}
+        }
+    }
+    all
+}

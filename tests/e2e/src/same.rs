@@ -28,7 +28,12 @@ pub fn difference(original: &DynamicObject, copy: &DynamicObject) -> Result<Opti
         there["storedWorkflowTemplateSpec"]["suspend"] = true.into();
         there["storedWorkflowTemplateSpec"].as_object_mut().and_then(|stored| stored.remove("synchronization"));
     }
-    Ok(unlike("status", &status(original)?, &there))
+    let mut here = status(original)?;
+    if there["storedWorkflowTemplateSpec"].is_null() {
+        // Until the cluster has stored one, the original has the webhook's.
+        here.as_object_mut().and_then(|status| status.remove("storedWorkflowTemplateSpec"));
+    }
+    Ok(unlike("status", &here, &there))
 }
 
 fn status(workflow: &DynamicObject) -> Result<Value> {

@@ -27,8 +27,6 @@ const OF_ITS_SPEC: [&str; 2] = ["arguments", "activeDeadlineSeconds"];
 /// The most bytes of nodes from a database that are written plainly; with its spec that is a workflow which Argo does not
 /// pack, either.
 const MOST_PLAIN: usize = 768 << 10;
-/// The spec of a workflow that was made from a template.
-
 /// The operations that carry an intent out on a copy, its number included, so that both are one write; and what could not
 /// be carried out, in words.
 pub fn operations(copy: &Value, intent: &Intent) -> (Vec<PatchOperation>, Option<String>) {

@@ -160,19 +160,16 @@ fn rest(object: &Value) -> Value {
         spec.remove("suspend");
         spec.remove("synchronization");
     }
-    match &mut rest["status"] {
-        Value::Object(status) => {
-            status.retain(|key, value| match key.as_str() {
-                "phase" => *value != "" && *value != "Pending",
-                "message" => false,
-                "storedWorkflowTemplateSpec" => value["suspend"] != true,
-                _ => true,
-            });
-            if status.is_empty() {
-                rest["status"] = Value::Null;
-            }
+    if let Value::Object(status) = &mut rest["status"] {
+        status.retain(|key, value| match key.as_str() {
+            "phase" => *value != "" && *value != "Pending",
+            "message" => false,
+            "storedWorkflowTemplateSpec" => value["suspend"] != true,
+            _ => true,
+        });
+        if status.is_empty() {
+            rest["status"] = Value::Null;
         }
-        _ => {}
     }
     rest
 }

@@ -29,7 +29,7 @@ pub fn cases() -> Vec<Case> {
 
 const NAMESPACE: &str = "consistency";
 /// How long they write, and how often at most.
-const LONG: Duration = Duration::from_secs(30);
+const LONG: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(400);
 /// How many workflows are written to.
 const COUNT: usize = 4;

@@ -67,7 +67,7 @@ impl Cell {
     }
 
     fn is_quick(&self) -> bool {
-        matches!(self.how, How::Killed) || self.how == HOW[1]
+        self.how == How::Killed || *self == Cell { what: What::Wec, how: HOW[1] }
     }
 
     /// Tries it.

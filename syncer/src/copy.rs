@@ -96,7 +96,7 @@ pub fn as_created(original: &WholeWorkflow) -> WholeWorkflow {
 }
 
 /// Go's clients write a time that is not there as null.
-fn has_started(status: &Map<String, Value>) -> bool {
+pub fn has_started(status: &Map<String, Value>) -> bool {
     status.get("startedAt").is_some_and(|time| !time.is_null())
 }
 

@@ -15,7 +15,7 @@ use kube::{Api, ResourceExt};
 use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 
-use crate::copy::{WholeWorkflow, copy_of};
+use crate::copy::{WholeWorkflow, copy_of, has_started};
 use crate::desk::{Key, Original, is_inherited};
 use crate::end;
 use crate::intents::carry_out_before_delivery;
@@ -43,7 +43,9 @@ impl Work {
         let whole = self.whole_original(key, original).await?;
         let deadline = whole.spec.as_ref().and_then(|spec| spec.get("activeDeadlineSeconds"));
         let created = whole.creation_timestamp().map(|created| created.0.as_second());
-        if let (1, Some(deadline), Some(created)) = (delivery.attempt, deadline, created)
+        let has_begun = whole.status.as_ref().is_some_and(has_started);
+        let is_first = delivery.attempt == 1 || (delivery.moved.is_some() && !has_begun);
+        if let (true, Some(deadline), Some(created)) = (is_first, deadline, created)
             && let Some(message) = end::overdue(deadline, created, Timestamp::now())
         {
             return self.end(key, original, "Failed", message).await;

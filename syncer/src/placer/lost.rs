@@ -143,6 +143,10 @@ fn moved(original: &SyncView, cluster: &str, why: &str, now: Timestamp) -> Optio
     if let Some(last) = annotations.get(names::INTENTS).and_then(|text| intents::read(text).last().map(|i| i.id)) {
         operations.push(add(&["metadata", "annotations", names::INTENTS_DONE], json!(last.to_string())));
     }
+    // The next cluster's locks are what that one makes of the template.
+    if annotations.contains_key(names::STORED_SYNCHRONIZATION) {
+        operations.push(remove(&["metadata", "annotations", names::STORED_SYNCHRONIZATION]));
+    }
     for label in [names::ARGO_PHASE, names::ARGO_COMPLETED] {
         if original.labels().contains_key(label) {
             operations.push(remove(&["metadata", "labels", label]));

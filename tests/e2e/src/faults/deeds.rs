@@ -1,9 +1,10 @@
 //! What users do and what happens while something fails, and whether all of it is right afterwards.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use argosy_api::names;
 use futures::future::{join_all, try_join_all};
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams};
@@ -35,6 +36,8 @@ pub const DEEDS: [Deed; 5] = [Deed::Create, Deed::Stop, Deed::Approve, Deed::Del
 pub struct Subjects {
     world: World,
     names: BTreeMap<Deed, String>,
+    /// Their copies and pods, by UID, which stay the same ones.
+    before: BTreeMap<Deed, BTreeSet<String>>,
     stranger: DynamicObject,
 }
 
@@ -64,10 +67,14 @@ impl Subjects {
             let workflow = if deed == Deed::Approve { gated() } else { sleeping("long", 600) };
             names.insert(deed, world.create(NAMESPACE, &workflow).await?);
         }
-        let subjects = Self { world: world.clone(), names, stranger: settled(world).await? };
+        let mut subjects =
+            Self { world: world.clone(), names, before: BTreeMap::new(), stranger: settled(world).await? };
         for (deed, name) in &subjects.names {
             let node = if *deed == Deed::Approve { "gate" } else { name };
             world.node(NAMESPACE, name, node, "Running").await?;
+        }
+        for deed in [Deed::Stop, Deed::Approve, Deed::Finish] {
+            subjects.before.insert(deed, subjects.uids(deed).await?);
         }
         Ok(subjects)
     }
@@ -83,7 +90,8 @@ impl Subjects {
                     let said = format!("{error:#}");
                     let is_clear =
                         ["argosy", "refused", "webhook", "reset", "EOF"].iter().any(|word| said.contains(word));
-                    ensure!(is_clear, "{deed:?} was refused with {said:?}");
+                    // That is the case's own doing, by an API server that may not be there.
+                    ensure!(is_clear || deed == Deed::Finish, "{deed:?} was refused with {said:?}");
                     refused.insert(deed, said);
                 }
             }
@@ -102,9 +110,8 @@ impl Subjects {
             Deed::Stop => argo("stop", name).await,
             Deed::Approve => argo("resume", name).await,
             Deed::Delete => argo("delete", name).await,
-            // An API server that was killed says nothing, and so does its client.
             Deed::Finish => {
-                world.finish(&world.wecs[0], NAMESPACE, &name).await.context("connection refused")?;
+                world.finish(&world.wecs[0], NAMESPACE, &name).await?;
                 Ok(name)
             }
         }
@@ -149,6 +156,9 @@ impl Subjects {
                 bail!("{deed:?} {} was right, and is not any more: {why}", self.names[&deed]);
             }
         }
+        for (deed, before) in &self.before {
+            ensure!(self.uids(*deed).await?.is_superset(before), "{deed:?} {} was run anew", self.names[deed]);
+        }
         let runs = try_join_all(DEEDS.map(|deed| self.runs(deed))).await?;
         self.nothing_else().await?;
         let done = DEEDS
@@ -182,6 +192,16 @@ impl Subjects {
         same::difference(&original, &copy)
     }
 
+    /// The UIDs of its copy and, unless Argo ends them, of its pods.
+    async fn uids(&self, deed: Deed) -> Result<BTreeSet<String>> {
+        let (name, wec) = (&self.names[&deed], &self.world.wecs[0]);
+        let mut uids = BTreeSet::from([uid(&workflows(wec, NAMESPACE).get(name).await?)]);
+        if deed != Deed::Stop {
+            uids.extend(self.world.pods(wec, NAMESPACE, name).await?.iter().filter_map(ResourceExt::uid));
+        }
+        Ok(uids)
+    }
+
     /// How often its pods ran.
     async fn runs(&self, deed: Deed) -> Result<usize> {
         let name = &self.names[&deed];
@@ -190,7 +210,7 @@ impl Subjects {
         let mut runs: BTreeMap<String, usize> = BTreeMap::new();
         for wec in &self.world.wecs {
             for pod in self.world.pods(wec, NAMESPACE, name).await? {
-                let node = pod.annotations().get("workflows.argoproj.io/node-id").cloned().unwrap_or_default();
+                let node = pod.annotations().get(names::ARGO_NODE_ID).cloned().unwrap_or_default();
                 *runs.entry(node).or_default() += 1;
             }
         }
@@ -225,7 +245,7 @@ impl Subjects {
 async fn settled(world: &World) -> Result<DynamicObject> {
     crate::world::wait_for("the stranger to be suspended", || async {
         let stranger = workflows(&world.wecs[0], NAMESPACE).get(STRANGER).await?;
-        let is_seen = stranger.data["status"]["phase"] == "Running" && !uid(&stranger).is_empty();
+        let is_seen = stranger.data["status"]["phase"] == "Running";
         Ok(if is_seen { Ok(stranger) } else { Err("not yet".to_owned()) })
     })
     .await

@@ -39,7 +39,11 @@ async fn lost(world: World) -> Result<()> {
     meanwhile?;
 
     world.presence(&workflows(&world.wecs[0], NAMESPACE), moved, false).await.context("the run that was lost")?;
-    ensure!(world.pods(&world.wecs[0], NAMESPACE, moved).await?.is_empty(), "its pods are there");
+    wait_for("its pods to go", || async {
+        let left = world.pods(&world.wecs[0], NAMESPACE, moved).await?.len();
+        Ok(if left == 0 { Ok(()) } else { Err(format!("{left} are there")) })
+    })
+    .await?;
     let phase = world.originals(NAMESPACE).get(moved).await?.data["status"]["phase"].take();
     ensure!(phase == "Running", "what ended in the lost cluster counted: {phase}");
     let number = &cluster(&world, moved).await?["cluster".len()..];

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use argosy_api::names;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use serde_json::json;
@@ -57,7 +58,7 @@ async fn holders(world: &World) -> Result<BTreeMap<String, String>> {
     let leases: Api<Lease> = Api::namespaced(world.control.clone(), argosy::NAMESPACE);
     let mut holders = BTreeMap::new();
     for wec in world.testbed.wecs() {
-        let lease = leases.get(&format!("argosy-cluster-{}", wec.name)).await?;
+        let lease = leases.get(&names::lease(&wec.name)).await?;
         let holder = lease.spec.and_then(|spec| spec.holder_identity).unwrap_or_default();
         holders.insert(wec.name.clone(), holder);
     }

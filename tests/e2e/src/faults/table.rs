@@ -18,6 +18,7 @@ const HEAD: &str = "\
 
 What fails, what happens meanwhile, and how many seconds after the mend everything about it was right: the original shows
 what the copy shows, a deleted workflow is gone with its copy and its pods, nothing is left over, no stranger was touched.
+Where a workload cluster's API server was killed, Argo's controller there had to find it again, too.
 *Refused* is what was refused with a clear message while the fault lasted; its seconds count from when it was done again.
 The last column is how often a pod ran, at most. Measured on two cores with played nodes, by `cargo test --release -p e2e
 --test e2e -- --include-ignored faults:`; not by hand.

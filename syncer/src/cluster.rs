@@ -251,7 +251,8 @@ impl ClusterTask {
 
 /// Whether a cluster is meant for this syncer, of those that share all clusters.
 fn is_mine(shared: &Shared, cluster: &str) -> bool {
-    let clusters: Vec<String> = shared.known.clusters().iter().map(|cluster| cluster.name.clone()).collect();
+    let clusters = shared.known.clusters();
+    let clusters: Vec<&str> = clusters.iter().map(|cluster| cluster.name.as_str()).collect();
     shared.members.is_mine(cluster, &clusters)
 }
 

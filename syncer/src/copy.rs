@@ -25,7 +25,7 @@ const QUIET: [&str; 2] = ["suspend", "arguments"];
 /// rule takes out (`removed`), marked with where it comes from, and without what ties the original to the control
 /// cluster. ownerReferences would have the WEC's garbage collector delete it; finalizers would never be released there.
 pub fn copy_of(original: &WholeWorkflow, removed: &[JsonPath], control_id: &str, delivery: &Delivery) -> DynamicObject {
-    let original = &without(&as_created(original), removed);
+    let original = &without(as_created(original), removed);
     let metadata = &original.metadata;
     let mut labels = metadata.labels.clone().unwrap_or_default();
     labels.retain(|key, _| !NOT_DELIVERED.contains(&key.as_str()));
@@ -101,11 +101,11 @@ pub fn has_started(status: &Map<String, Value>) -> bool {
 }
 
 /// The original without what the rule takes out. Its name, namespace and UID are nothing that can be taken out.
-fn without(original: &WholeWorkflow, removed: &[JsonPath]) -> WholeWorkflow {
+fn without(original: WholeWorkflow, removed: &[JsonPath]) -> WholeWorkflow {
     if removed.is_empty() {
-        return original.clone();
+        return original;
     }
-    let Ok(mut object) = serde_json::to_value(original) else { return original.clone() };
+    let Ok(mut object) = serde_json::to_value(&original) else { return original };
     for path in removed {
         // One at a time: indexes shift as elements go, so the last of an array goes first.
         let found = path.query_located(&object);
@@ -115,10 +115,10 @@ fn without(original: &WholeWorkflow, removed: &[JsonPath]) -> WholeWorkflow {
             take_out(&mut object, &pointer);
         }
     }
-    let Ok(mut rest) = serde_json::from_value::<WholeWorkflow>(object) else { return original.clone() };
-    rest.metadata.name.clone_from(&original.metadata.name);
-    rest.metadata.namespace.clone_from(&original.metadata.namespace);
-    rest.metadata.uid.clone_from(&original.metadata.uid);
+    let Ok(mut rest) = serde_json::from_value::<WholeWorkflow>(object) else { return original };
+    rest.metadata.name = original.metadata.name;
+    rest.metadata.namespace = original.metadata.namespace;
+    rest.metadata.uid = original.metadata.uid;
     rest
 }
 

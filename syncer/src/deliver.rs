@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use argosy_api::workflow::SyncView;
-use argosy_api::{Delivery, Placement, names, workflow};
-use argosy_placement::{JsonPath, own_cluster, read_stamp};
+use argosy_api::{Delivery, names, workflow};
+use argosy_placement::{JsonPath, own_cluster};
 use argosy_runtime::client::{DEADLINE, RequestError, within};
 use argosy_runtime::known::Asked;
 use argosy_runtime::patch::add;
@@ -16,7 +16,7 @@ use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 
 use crate::copy::{WholeWorkflow, copy_of, has_started};
-use crate::desk::{Key, Original, is_inherited};
+use crate::desk::{Key, Original, is_inherited, stamp_of};
 use crate::end;
 use crate::intents::carry_out_before_delivery;
 use crate::plan::to_text;
@@ -92,7 +92,7 @@ impl Work {
 
     /// Says where it went, and why.
     fn announce(&self, key: &Key, whole: &WholeWorkflow) {
-        let reason = placement_of(whole).map(|stamp| stamp.reason).unwrap_or_default();
+        let reason = stamp_of(whole).map(|stamp| stamp.reason).unwrap_or_default();
         let note = format!("runs in cluster {}: {reason}", self.here.cluster);
         self.shared.announcer.workflow(key, &whole.uid().unwrap_or_default(), "Placed", &note);
     }
@@ -114,7 +114,7 @@ impl Work {
             }
         };
         let label = whole.labels().get(names::CLUSTER).map(String::as_str);
-        let own_cluster = own_cluster(label, placement_of(whole).as_ref());
+        let own_cluster = own_cluster(label, stamp_of(whole).as_ref());
         let asked = Asked {
             namespace: &key.namespace,
             labels: whole.labels(),
@@ -282,13 +282,9 @@ fn not_routed(whole: &WholeWorkflow) -> Option<&'static str> {
              `argo resubmit` it instead",
         );
     }
-    placement_of(whole).is_none().then_some(
+    stamp_of(whole).is_none().then_some(
         "it has no readable annotation argosy.dev/placement, so Argosy's webhook has not routed it; create it anew",
     )
-}
-
-fn placement_of(whole: &WholeWorkflow) -> Option<Placement> {
-    whole.annotations().get(names::PLACEMENT).and_then(|stamp| read_stamp(stamp))
 }
 
 /// What a cluster lacks, and what to do about it.

@@ -7,7 +7,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use argosy_api::workflow::SyncView;
-use argosy_api::{Delivery, Intent, Intents, intents, names};
+use argosy_api::{Delivery, Intent, Intents, Placement, intents, names};
+use argosy_placement::read_stamp;
 use kube::ResourceExt;
 use kube::runtime::watcher::Event;
 use serde_json::value::RawValue;
@@ -93,7 +94,7 @@ pub enum CopyStatus {
 const ARGO_LABELS: [&str; 2] = [names::ARGO_PHASE, names::ARGO_COMPLETED];
 
 impl Key {
-    pub fn of(object: &SyncView) -> Self {
+    pub fn of(object: &impl ResourceExt) -> Self {
         Self { namespace: object.namespace().unwrap_or_default(), name: object.name_any() }
     }
 }
@@ -136,6 +137,11 @@ impl Original {
     }
 }
 
+/// The stamp of an original, if it can be read.
+pub fn stamp_of(object: &impl ResourceExt) -> Option<Placement> {
+    object.annotations().get(names::PLACEMENT).and_then(|stamp| read_stamp(stamp))
+}
+
 /// Whether it was made from another workflow in the WEC, and has only its labels.
 pub fn is_inherited(object: &SyncView) -> bool {
     object.annotations().get(names::COPY).is_none_or(|copy| *copy != object.name_any())
@@ -176,11 +182,13 @@ fn intents_done(object: &SyncView) -> u64 {
     object.annotations().get(names::INTENTS_DONE).and_then(|done| done.parse().ok()).unwrap_or_default()
 }
 
-fn shutdown(object: &SyncView) -> Option<String> {
+/// `spec.shutdown`, where somebody has set it.
+pub fn shutdown(object: &SyncView) -> Option<String> {
     object.spec.as_ref().and_then(|spec| spec.shutdown.clone()).filter(|shutdown| !shutdown.is_empty())
 }
 
-fn is_completed(object: &SyncView) -> bool {
+/// Whether Argo's label says that it is done.
+pub fn is_completed(object: &impl ResourceExt) -> bool {
     object.labels().get(names::ARGO_COMPLETED).is_some_and(|completed| completed == "true")
 }
 

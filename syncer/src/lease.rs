@@ -36,6 +36,20 @@ pub struct Lease {
     held_until: AtomicU64,
 }
 
+/// The version of a Lease that was seen last, and when it was seen first.
+#[derive(Debug, Default)]
+pub struct Seen(Option<(String, Instant)>);
+
+impl Seen {
+    /// Since when the Lease has been as it is in this version, which is seen now.
+    pub fn since(&mut self, version: &str, now: Instant) -> Instant {
+        match &self.0 {
+            Some((known, since)) if known == version => *since,
+            _ => self.0.insert((version.to_owned(), now)).1,
+        }
+    }
+}
+
 /// What a candidate may do about a Lease.
 #[derive(Debug, PartialEq)]
 enum Claim {
@@ -68,7 +82,7 @@ impl Lease {
 
     /// Waits until the Lease is held. While it is not meant for this process, others are given time to take it.
     pub async fn acquire(&self, is_meant: impl Fn() -> bool) {
-        let mut seen = None;
+        let mut seen = Seen::default();
         loop {
             let courtesy = if is_meant() { Duration::ZERO } else { COURTESY };
             match self.try_acquire(&mut seen, courtesy).await {
@@ -84,7 +98,7 @@ impl Lease {
     pub async fn keep(&self) {
         while self.is_held() {
             sleep(RENEW).await;
-            match self.try_acquire(&mut None, Duration::ZERO).await {
+            match self.try_acquire(&mut Seen::default(), Duration::ZERO).await {
                 Ok(true) => {}
                 Ok(false) => {
                     self.held_until.store(0, Ordering::Release);
@@ -112,19 +126,11 @@ impl Lease {
         }
     }
 
-    /// `seen`: the version last seen, and when it was first seen.
-    async fn try_acquire(
-        &self,
-        seen: &mut Option<(String, Instant)>,
-        courtesy: Duration,
-    ) -> Result<bool, RequestError> {
+    async fn try_acquire(&self, seen: &mut Seen, courtesy: Duration) -> Result<bool, RequestError> {
         let before = Instant::now();
         let lease = within(self.api.get_opt(&self.name)).await?;
         let version = lease.as_ref().and_then(|lease| lease.metadata.resource_version.clone()).unwrap_or_default();
-        let since = match seen {
-            Some((known, since)) if *known == version => *since,
-            _ => seen.insert((version, before)).1,
-        };
+        let since = seen.since(&version, before);
         let spec = lease.as_ref().and_then(|lease| lease.spec.as_ref());
         if claim(spec, &self.identity, since.elapsed(), courtesy) == Claim::Wait {
             return Ok(false);

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::lease::{DURATION, RENEW};
+use crate::lease::{DURATION, RENEW, Seen};
 
 /// How long a member has been gone when its Lease is removed.
 const FORGOTTEN: Duration = Duration::from_secs(600);
@@ -28,12 +28,6 @@ const FORGOTTEN: Duration = Duration::from_secs(600);
 pub struct Members {
     me: String,
     alive: watch::Receiver<Vec<String>>,
-}
-
-/// What is seen of a member's Lease: its version, and since when it has been that.
-struct Seen {
-    version: String,
-    since: Instant,
 }
 
 /// Keeps saying that this process is there, and looks who else is.
@@ -55,25 +49,25 @@ impl Members {
     }
 
     /// Whether this process is to have the cluster, of all these.
-    pub fn is_mine(&self, cluster: &str, clusters: &[String]) -> bool {
+    pub fn is_mine(&self, cluster: &str, clusters: &[&str]) -> bool {
         share(clusters, &self.alive.borrow()).get(cluster).is_none_or(|member| *member == self.me)
     }
 }
 
 /// Which member is to have which cluster: as even as can be, and so that as few as can be move when a member comes or
 /// goes (rendezvous hashing with bounded loads).
-fn share<'a>(clusters: &'a [String], members: &'a [String]) -> BTreeMap<&'a str, &'a str> {
+fn share<'a>(clusters: &[&'a str], members: &'a [String]) -> BTreeMap<&'a str, &'a str> {
     let most = clusters.len().div_ceil(members.len().max(1));
     let mut loads: HashMap<&str, usize> = HashMap::new();
     let mut shares = BTreeMap::new();
-    let mut sorted: Vec<&String> = clusters.iter().collect();
-    sorted.sort();
+    let mut sorted = clusters.to_vec();
+    sorted.sort_unstable();
     for cluster in sorted {
         let has_room = |member: &&String| loads.get(member.as_str()).copied().unwrap_or_default() < most;
         let best = members.iter().filter(has_room).max_by_key(|member| (weight(cluster, member), member.as_str()));
         if let Some(member) = best {
             *loads.entry(member).or_default() += 1;
-            shares.insert(cluster.as_str(), member.as_str());
+            shares.insert(cluster, member.as_str());
         }
     }
     shares
@@ -146,12 +140,7 @@ impl Roll {
                 continue;
             }
             let version = lease.resource_version().unwrap_or_default();
-            let seen =
-                self.seen.entry(lease.name_any()).or_insert_with(|| Seen { version: version.clone(), since: now });
-            if seen.version != version {
-                *seen = Seen { version, since: now };
-            }
-            let age = now.duration_since(seen.since);
+            let age = now.duration_since(self.seen.entry(lease.name_any()).or_default().since(&version, now));
             // Sooner than its clusters' Leases run out, so that it is known by then whose they are.
             if age < DURATION - RENEW / 2 {
                 alive.push(identity);
@@ -178,6 +167,7 @@ mod tests {
         #[test]
         fn shares_are_even_and_few_move_when_one_goes(clusters in 1_usize..40, members in 1_usize..6, gone in 0_usize..6) {
             let (clusters, members) = (named("c", clusters), named("m", members));
+            let clusters: Vec<&str> = clusters.iter().map(String::as_str).collect();
             let before = share(&clusters, &members);
             prop_assert_eq!(before.len(), clusters.len());
             let loads: Vec<usize> =
@@ -190,7 +180,7 @@ mod tests {
             let left: Vec<String> = members.iter().filter(|member| **member != format!("m{gone}")).cloned().collect();
             if !left.is_empty() && left.len() < members.len() {
                 let after = share(&clusters, &left);
-                let moved = clusters.iter().filter(|c| before[c.as_str()] != after[c.as_str()]).count();
+                let moved = clusters.iter().filter(|c| before[*c] != after[*c]).count();
                 // Those of the one that went, and those that have to make room.
                 prop_assert!(moved <= 2 * clusters.len().div_ceil(members.len()) + 1, "{} moved", moved);
             }

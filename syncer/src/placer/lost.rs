@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use argosy_api::workflow::{STORED_SPEC, SyncView, Workflow};
 use argosy_api::{Delivery, LostCluster, Placement, intents, names};
-use argosy_placement::{Rule, encode, own_cluster, read_stamp};
+use argosy_placement::{Rule, encode, own_cluster};
 use argosy_runtime::client::{RequestError, within};
 use argosy_runtime::known::Asked;
 use argosy_runtime::patch::{add, remove};
@@ -21,8 +21,9 @@ use serde_json::{Map, Value, json};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::Placer;
-use crate::desk::Key;
+use crate::desk::{Key, is_completed, shutdown, stamp_of};
 use crate::originals::patched;
+use crate::plan::to_text;
 
 /// How often lost clusters are looked at.
 const EVERY: Duration = Duration::from_secs(5);
@@ -59,7 +60,7 @@ async fn move_off(placer: &Placer, cluster: &str, since: Instant) -> Result<(), 
     let api: Api<Workflow<(), ()>> = Api::all(placer.control.clone());
     let unfinished = format!("{}={cluster},{}!=true", names::CLUSTER, names::ARGO_COMPLETED);
     for workflow in within(api.list_metadata(&ListParams::default().labels(&unfinished))).await?.items {
-        let key = Key { namespace: workflow.namespace().unwrap_or_default(), name: workflow.name_any() };
+        let key = Key::of(&workflow);
         if movable(placer, cluster, &key, &workflow, since.elapsed()).is_none() {
             continue;
         }
@@ -92,15 +93,13 @@ async fn move_off(placer: &Placer, cluster: &str, since: Instant) -> Result<(), 
 fn movable(placer: &Placer, cluster: &str, key: &Key, workflow: &impl ResourceExt, silent: Duration) -> Option<String> {
     let namespace = placer.known.namespace(&key.namespace)?;
     let (labels, annotations) = (workflow.labels(), workflow.annotations());
-    let stamp = annotations.get(names::PLACEMENT).and_then(|stamp| read_stamp(stamp));
-    let own = own_cluster(labels.get(names::CLUSTER).map(String::as_str), stamp.as_ref());
+    let own = own_cluster(labels.get(names::CLUSTER).map(String::as_str), stamp_of(workflow).as_ref());
     let asked = Asked { namespace: &key.namespace, labels, own_cluster: own.as_deref(), chosen: None };
     // What nobody has begun to deliver runs nowhere.
     let is_rerunnable = annotations.get(names::RERUNNABLE).is_some_and(|word| word == "true")
         || !annotations.contains_key(names::DELIVERY);
-    let is_done = labels.get(names::ARGO_COMPLETED).is_some_and(|done| done == "true");
     // Where it is to run is its user's word.
-    if !is_rerunnable || is_done || own.is_some() || workflow.meta().deletion_timestamp.is_some() {
+    if !is_rerunnable || is_completed(workflow) || own.is_some() || workflow.meta().deletion_timestamp.is_some() {
         return None;
     }
     is_due(&placer.known.rule(asked, &namespace)?, cluster, silent)
@@ -115,13 +114,12 @@ fn is_due(rule: &Rule, cluster: &str, silent: Duration) -> Option<String> {
 /// What makes it wait for another cluster, with nothing of the run that is lost. `None`: its user stops it, or nobody
 /// knows what became of it.
 fn moved(original: &SyncView, cluster: &str, why: &str, now: Timestamp) -> Option<Vec<PatchOperation>> {
-    let is_stopped = original.spec.as_ref().is_some_and(|spec| spec.shutdown.as_ref().is_some_and(|s| !s.is_empty()));
     let is_there = original.labels().get(names::CLUSTER).is_some_and(|label| label == cluster);
-    if is_stopped || !is_there {
+    if shutdown(original).is_some() || !is_there {
         return None;
     }
     let annotations = original.annotations();
-    let stamp = annotations.get(names::PLACEMENT).and_then(|stamp| read_stamp(stamp))?;
+    let stamp = stamp_of(original)?;
     let stamp = Placement { cluster: String::new(), time: format!("{now:.0}"), reason: why.to_owned(), ..stamp };
     let mut operations = vec![
         add(&["metadata", "labels", names::CLUSTER], json!("")),
@@ -137,7 +135,7 @@ fn moved(original: &SyncView, cluster: &str, why: &str, now: Timestamp) -> Optio
             copy: None,
             moved: Some(why.to_owned()),
         };
-        operations.push(add(&["metadata", "annotations", names::DELIVERY], json!(json!(nowhere).to_string())));
+        operations.push(add(&["metadata", "annotations", names::DELIVERY], json!(to_text(&nowhere))));
     }
     // What was wished of the run that is lost is not wished of the next one.
     if let Some(last) = annotations.get(names::INTENTS).and_then(|text| intents::read(text).last().map(|i| i.id)) {

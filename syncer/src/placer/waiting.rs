@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use argosy_api::names;
 use argosy_api::workflow::Workflow;
 use argosy_placement::demand::Spec;
-use argosy_placement::{own_cluster, read_stamp};
+use argosy_placement::own_cluster;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::watcher::Event;
@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::desk::Key;
+use crate::desk::{Key, is_completed, stamp_of};
 use crate::end;
 
 /// A waiting workflow as it is watched.
@@ -76,7 +76,7 @@ const PAUSE: Duration = Duration::from_secs(10);
 
 impl Item {
     pub(super) fn new(object: WaitingView) -> Self {
-        let stamp = object.annotations().get(names::PLACEMENT).and_then(|stamp| read_stamp(stamp));
+        let stamp = stamp_of(&object);
         let label = object.labels().get(names::CLUSTER).map(String::as_str);
         let own = own_cluster(label, stamp.as_ref());
         let spec = object.spec.unwrap_or_else(|| RawValue::NULL.to_owned());
@@ -120,7 +120,7 @@ impl Waiting {
         match event {
             Event::Init => self.listed.clear(),
             Event::InitApply(object) => {
-                self.listed.insert(key(&object));
+                self.listed.insert(Key::of(&object));
                 self.put(object);
             }
             Event::InitDone => {
@@ -129,15 +129,14 @@ impl Waiting {
                 self.items.retain(|key, _| listed.contains(key));
             }
             Event::Apply(object) => self.put(object),
-            Event::Delete(object) => drop(self.items.remove(&key(&object))),
+            Event::Delete(object) => drop(self.items.remove(&Key::of(&object))),
         }
     }
 
     /// One that is done or being deleted waits no longer.
     fn put(&mut self, object: WaitingView) {
-        let key = key(&object);
-        let is_done = object.labels().get(names::ARGO_COMPLETED).is_some_and(|done| done == "true");
-        if is_done || object.metadata.deletion_timestamp.is_some() {
+        let key = Key::of(&object);
+        if is_completed(&object) || object.metadata.deletion_timestamp.is_some() {
             self.items.remove(&key);
         } else {
             self.items.insert(key, Item::new(object));
@@ -173,10 +172,6 @@ impl Waiting {
         items.sort_by_cached_key(|(key, item)| (Reverse(item.priority), item.created, key.clone()));
         items
     }
-}
-
-fn key(object: &WaitingView) -> Key {
-    Key { namespace: object.namespace().unwrap_or_default(), name: object.name_any() }
 }
 
 #[cfg(test)]

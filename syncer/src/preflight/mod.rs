@@ -206,8 +206,9 @@ impl Work {
                 if !called.insert((from, call.clone())) {
                     continue;
                 }
-                let Some(Looked { template: Some(template), .. }) = looked.get(&call.of) else { continue };
-                let by = looked.get(&call.of).map_or(from, |of| from.through(of));
+                let Some(of) = looked.get(&call.of) else { continue };
+                let Some(template) = &of.template else { continue };
+                let by = from.through(of);
                 let more = references(&template.data["spec"], Entry::Template(&call.template));
                 next.extend(found.entry(by).or_default().extend(more).into_iter().map(|call| (by, call)));
             }
@@ -233,8 +234,8 @@ impl Work {
             looked.extend(self.look_at_all(namespace, rest, by).await?);
         }
         let spec = whole.as_ref().unwrap_or(spec);
-        let repository = repository(spec).and_then(|of| Some((looked.get(&of).filter(|of| of.is_there)?, of)));
-        if let Some((by, of)) = repository.map(|(looked, of)| (Named::ByOurs.through(looked), of))
+        if let Some(of) = repository(spec)
+            && let Some(by) = looked.get(&of).filter(|found| found.is_there).map(|found| Named::ByOurs.through(found))
             && let Some(config_map) = self.read_there(namespace, &of).await?
         {
             let rest = new(of_repository(spec, &config_map, stores), by, &looked);

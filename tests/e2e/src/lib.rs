@@ -5,6 +5,7 @@ mod creations;
 mod dice;
 pub mod faults;
 pub mod fence;
+mod generated;
 mod same;
 pub mod verbs;
 pub mod world;

@@ -102,15 +102,7 @@ impl World {
 
     /// Waits until the original shows this phase and answers it.
     pub async fn phase(&self, namespace: &str, name: &str, phase: &str) -> Result<DynamicObject> {
-        wait_for(&format!("{namespace}/{name} to be {phase}"), || async {
-            let object = self.originals(namespace).get(name).await?;
-            let shown = object.data["status"]["phase"].as_str().unwrap_or("nothing").to_owned();
-            if ["Succeeded", "Failed", "Error"].contains(&shown.as_str()) && shown != phase {
-                return Ok(Err(format!("it ended {shown}: {}", object.data["status"]["message"])));
-            }
-            Ok(if shown == phase { Ok(object) } else { Err(format!("it is {shown}")) })
-        })
-        .await
+        phase_in(&self.originals(namespace), name, phase).await
     }
 
     /// Waits until a node of an original, by the name that it is shown with, is in this phase.
@@ -201,6 +193,15 @@ impl World {
         Ok(())
     }
 
+    /// Waits until a workflow has no pods in a cluster.
+    pub async fn pods_gone(&self, client: &Client, namespace: &str, workflow: &str) -> Result<()> {
+        wait_for(&format!("the pods of {workflow} to go"), || async {
+            let pods = self.pods(client, namespace, workflow).await?;
+            Ok(if pods.is_empty() { Ok(()) } else { Err(format!("{} are there", pods.len())) })
+        })
+        .await
+    }
+
     /// Creates an object as the administrator, beside Argosy.
     pub async fn put_beside(&self, client: &Client, namespace: &str, object: Value) -> Result<DynamicObject> {
         let object: DynamicObject = serde_json::from_value(object)?;
@@ -244,6 +245,19 @@ fn is_ready(pod: &Pod) -> bool {
 /// Workflows of a namespace.
 pub fn workflows(client: &Client, namespace: &str) -> Api<DynamicObject> {
     Api::namespaced_with(client.clone(), namespace, &workflow::api_resource())
+}
+
+/// Waits until one of them shows this phase and answers it.
+pub async fn phase_in(workflows: &Api<DynamicObject>, name: &str, phase: &str) -> Result<DynamicObject> {
+    wait_for(&format!("{name} to be {phase}"), || async {
+        let object = workflows.get(name).await?;
+        let shown = object.data["status"]["phase"].as_str().unwrap_or("nothing").to_owned();
+        if ["Succeeded", "Failed", "Error"].contains(&shown.as_str()) && shown != phase {
+            return Ok(Err(format!("it ended {shown}: {}", object.data["status"]["message"])));
+        }
+        Ok(if shown == phase { Ok(object) } else { Err(format!("it is {shown}")) })
+    })
+    .await
 }
 
 /// The same, as far as their metadata.

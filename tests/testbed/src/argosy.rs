@@ -128,7 +128,7 @@ pub fn replicas(program: &str) -> Vec<String> {
 }
 
 /// Purposes of saved ports.
-fn serving_port(name: &str) -> String {
+pub(crate) fn serving_port(name: &str) -> String {
     format!("control/{name}")
 }
 

@@ -15,7 +15,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::Testbed;
-use crate::argosy::{SYNCER, WEBHOOK, replicas};
+use crate::argosy::{SYNCER, WEBHOOK, replicas, serving_port};
+use crate::cluster::played::api_server;
 use crate::layout::{CONTROL, State};
 use crate::process::{Daemon, wait_until};
 
@@ -83,14 +84,13 @@ pub fn to_webhook() -> String {
 /// All links of a testbed, and the ports that they lead to: each connection to the next that takes it, as a Service has it.
 fn all(state: &State) -> Result<BTreeMap<String, Vec<u16>>> {
     let port = |purpose: String| state.ports.get(&purpose).copied().with_context(|| format!("no port for {purpose}"));
-    let api_server = |cluster: &str| port(format!("{cluster}/kube-apiserver"));
-    let webhooks = replicas(WEBHOOK).into_iter().map(|webhook| port(format!("{CONTROL}/{webhook}")));
+    let webhooks = replicas(WEBHOOK).into_iter().map(|webhook| port(serving_port(&webhook)));
     let mut links = BTreeMap::from([(to_webhook(), webhooks.collect::<Result<Vec<_>>>()?)]);
     for program in replicas(SYNCER).into_iter().chain(replicas(WEBHOOK)) {
-        links.insert(to_control(&program), vec![api_server(CONTROL)?]);
+        links.insert(to_control(&program), vec![port(api_server(CONTROL))?]);
     }
     for wec in state.clusters().iter().filter(|name| *name != CONTROL) {
-        links.insert(to_wec(wec), vec![api_server(wec)?]);
+        links.insert(to_wec(wec), vec![port(api_server(wec))?]);
     }
     Ok(links)
 }

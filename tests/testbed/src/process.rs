@@ -238,9 +238,14 @@ fn marks(environ: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((value(TESTBED)?, value(DAEMON).unwrap_or_default()))
 }
 
+/// The processes of one daemon.
+fn of(layout: &Layout, cluster: &str, daemon: &str) -> Vec<Found> {
+    find(layout.dir()).into_iter().filter(|found| found.is(cluster, daemon)).collect()
+}
+
 /// Ends one daemon of a testbed and waits until it is gone. Answers whether there was one.
 pub fn stop(layout: &Layout, cluster: &str, daemon: &str) -> bool {
-    let found: Vec<_> = find(layout.dir()).into_iter().filter(|found| found.is(cluster, daemon)).collect();
+    let found = of(layout, cluster, daemon);
     end(&found, GRACE);
     !found.is_empty()
 }
@@ -248,7 +253,7 @@ pub fn stop(layout: &Layout, cluster: &str, daemon: &str) -> bool {
 /// Kills one daemon of a testbed, which has no time to do anything more, and waits until it is gone. Answers whether there
 /// was one.
 pub fn kill_at_once(layout: &Layout, cluster: &str, daemon: &str) -> bool {
-    let found: Vec<_> = find(layout.dir()).into_iter().filter(|found| found.is(cluster, daemon)).collect();
+    let found = of(layout, cluster, daemon);
     send(&found, Signal::KILL, GRACE);
     !found.is_empty()
 }
@@ -264,7 +269,7 @@ pub fn thaw(layout: &Layout, cluster: &str, daemon: &str) -> bool {
 }
 
 fn signal(layout: &Layout, cluster: &str, daemon: &str, signal: Signal) -> bool {
-    let found: Vec<_> = find(layout.dir()).into_iter().filter(|found| found.is(cluster, daemon)).collect();
+    let found = of(layout, cluster, daemon);
     found.iter().for_each(|process| kill(process.pid, signal));
     !found.is_empty()
 }

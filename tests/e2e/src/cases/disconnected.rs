@@ -40,11 +40,7 @@ async fn hangs(world: World) -> Result<()> {
     process::thaw(layout, CLUSTER, API_SERVER);
     tried?;
     world.presence(&workflows(&world.wecs[0], NAMESPACE), deleted, false).await?;
-    wait_for("its pods to go", || async {
-        let pods = world.pods(&world.wecs[0], NAMESPACE, deleted).await?;
-        Ok(if pods.is_empty() { Ok(()) } else { Err(format!("{} are there", pods.len())) })
-    })
-    .await?;
+    world.pods_gone(&world.wecs[0], NAMESPACE, deleted).await?;
     world.phase(NAMESPACE, stopped, "Failed").await?;
     world.phase(NAMESPACE, resumed, "Succeeded").await?;
     let here = world.originals(NAMESPACE).list_metadata(&ListParams::default()).await?;

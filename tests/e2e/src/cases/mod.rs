@@ -12,7 +12,7 @@ mod life;
 mod load;
 mod never_local;
 mod offloaded;
-mod outage;
+pub(crate) mod outage;
 mod placement;
 mod profile;
 mod rights;

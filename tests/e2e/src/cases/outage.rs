@@ -5,9 +5,10 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
+use testbed::argosy;
 
 use super::{Case, case};
-use crate::world::{Program, World, labelled, sleeping, uid, wait_for, workflows};
+use crate::world::{Program, World, labelled, phase_in, sleeping, uid, wait_for, workflows};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
@@ -19,6 +20,8 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 const LABEL: &str = "kubestellar.io/cluster";
+/// What holds the webhook's certificate.
+pub(crate) const TLS_SECRET: &str = "argosy-webhook-tls";
 
 async fn all_down(world: World) -> Result<()> {
     world.namespace("outage", json!({"argosy.dev/clusters": "*"})).await?;
@@ -83,11 +86,7 @@ async fn syncer_killed(world: World) -> Result<()> {
     let copies = workflows(&world.wecs[0], "default");
     let before = copies.get(&name).await?;
     world.down(Program::Syncer).await?;
-    wait_for("the copy to end without the syncer", || async {
-        let phase = copies.get(&name).await?.data["status"]["phase"].clone();
-        Ok(if phase == "Succeeded" { Ok(()) } else { Err(phase.to_string()) })
-    })
-    .await?;
+    phase_in(&copies, &name, "Succeeded").await?;
     world.up(Program::Syncer).await?;
     world.phase("default", &name, "Succeeded").await?;
     ensure!(uid(&copies.get(&name).await?) == uid(&before), "it was delivered twice");
@@ -107,17 +106,22 @@ async fn swept(world: World) -> Result<()> {
     world.presence(&workflows(&world.wecs[0], "default"), &name, false).await
 }
 
-async fn certificate_lost(world: World) -> Result<()> {
-    let secrets: Api<Secret> = Api::namespaced(world.control.clone(), "argosy");
-    let secret = "argosy-webhook-tls";
-    let before = secrets.get(secret).await?.data.unwrap_or_default();
-    secrets.delete(secret, &DeleteParams::default()).await?;
+/// Takes the webhook's certificate away, with its CA, and waits until both were issued anew.
+pub(crate) async fn issue_anew(world: &World) -> Result<()> {
+    const PARTS: [&str; 2] = ["tls.crt", "ca.crt"];
+    let secrets: Api<Secret> = Api::namespaced(world.control.clone(), argosy::NAMESPACE);
+    let before = secrets.get(TLS_SECRET).await?.data.unwrap_or_default();
+    secrets.delete(TLS_SECRET, &DeleteParams::default()).await?;
     wait_for("a new certificate", || async {
-        let now = secrets.get_opt(secret).await?.and_then(|secret| secret.data).unwrap_or_default();
-        let is_new = now.contains_key("tls.crt") && now.get("tls.crt") != before.get("tls.crt");
+        let now = secrets.get_opt(TLS_SECRET).await?.and_then(|secret| secret.data).unwrap_or_default();
+        let is_new = PARTS.iter().all(|part| now.contains_key(*part) && now.get(*part) != before.get(*part));
         Ok(if is_new { Ok(()) } else { Err("none yet".to_owned()) })
     })
-    .await?;
+    .await
+}
+
+async fn certificate_lost(world: World) -> Result<()> {
+    issue_anew(&world).await?;
     let workflow = labelled(sleeping("after", 1), json!({LABEL: "cluster1"}));
     let name = wait_for("routing with it", || async {
         Ok(world.create("default", &workflow).await.map_err(|error| format!("{error:#}")))

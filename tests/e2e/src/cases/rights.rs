@@ -2,9 +2,10 @@
 
 use std::fmt::Write;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use super::{Case, case};
+use crate::generated;
 use crate::world::{World, output};
 
 pub(super) fn cases() -> Vec<Case> {
@@ -57,13 +58,7 @@ async fn rights(world: World) -> Result<()> {
             }
         }
     }
-    let path = workspace.join("docs/rbac.md");
-    let is_fresh = std::fs::read_to_string(&path).is_ok_and(|before| before == table);
-    if !is_fresh {
-        std::fs::write(&path, table).with_context(|| format!("writing {}", path.display()))?;
-    }
-    ensure!(is_fresh, "{} was out of date, and has been written anew: look at it and commit it", path.display());
-    Ok(())
+    generated::check(workspace, "rbac.md", &table)
 }
 
 /// Every role in what Helm has rendered, with its rules. Comments are no part of YAML's values, so lines are read.

@@ -6,11 +6,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
-use kube::api::DeleteParams;
 use serde_json::json;
 use testbed::{argosy, process};
 use tokio::time::{Instant, interval};
 
+use crate::cases::outage::{TLS_SECRET, issue_anew};
 use crate::cases::{Case, case};
 use crate::creations::Creations;
 use crate::world::{World, wait_for};
@@ -23,7 +23,6 @@ pub fn cases() -> Vec<Case> {
 }
 
 const NAMESPACE: &str = "certificates";
-const SECRET: &str = "argosy-webhook-tls";
 /// Lives so short that a CA and several certificates end while one looks on.
 const LIVES: [&str; 2] = ["--tls-lifetime=15s", "--tls-ca-lifetime=45s"];
 /// How long it may take until a CA has followed another.
@@ -64,21 +63,9 @@ async fn in_turn(world: &World, first: &str, second: &str) -> Result<()> {
     Ok(())
 }
 
-/// Has a certificate and its CA issued anew.
-async fn issue_anew(world: &World) -> Result<()> {
-    let secrets: Api<Secret> = Api::namespaced(world.control.clone(), argosy::NAMESPACE);
-    let before = part(world, "ca.crt").await?;
-    secrets.delete(SECRET, &DeleteParams::default()).await?;
-    wait_for("another certificate", || async {
-        let now = part(world, "ca.crt").await.unwrap_or_default();
-        Ok(if !now.is_empty() && now != before { Ok(()) } else { Err("not yet".to_owned()) })
-    })
-    .await
-}
-
 async fn part(world: &World, key: &str) -> Result<Vec<u8>> {
     let secrets: Api<Secret> = Api::namespaced(world.control.clone(), argosy::NAMESPACE);
-    let data = secrets.get(SECRET).await?.data.context("the Secret is empty")?;
+    let data = secrets.get(TLS_SECRET).await?.data.context("the Secret is empty")?;
     Ok(data.get(key).with_context(|| format!("it has no {key}"))?.0.clone())
 }
 

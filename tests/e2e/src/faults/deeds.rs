@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use argosy_api::names;
 use futures::future::{join_all, try_join_all};
 use kube::ResourceExt;
@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::same;
 use crate::verbs::shapes::gated;
-use crate::world::{PATIENCE, World, put, sleeping, uid, workflows};
+use crate::world::{PATIENCE, World, phase_in, put, sleeping, uid, wait_for, workflows};
 
 pub const NAMESPACE: &str = "faults";
 /// A workflow in the WEC that is nobody's business.
@@ -67,8 +67,9 @@ impl Subjects {
             let workflow = if deed == Deed::Approve { gated() } else { sleeping("long", 600) };
             names.insert(deed, world.create(NAMESPACE, &workflow).await?);
         }
-        let mut subjects =
-            Self { world: world.clone(), names, before: BTreeMap::new(), stranger: settled(world).await? };
+        // Once Argo has written all that it writes to a suspended workflow.
+        let stranger = phase_in(&workflows(wec, NAMESPACE), STRANGER, "Running").await?;
+        let mut subjects = Self { world: world.clone(), names, before: BTreeMap::new(), stranger };
         for (deed, name) in &subjects.names {
             let node = if *deed == Deed::Approve { "gate" } else { name };
             world.node(NAMESPACE, name, node, "Running").await?;
@@ -125,14 +126,10 @@ impl Subjects {
     ) -> Result<BTreeMap<Deed, Done>> {
         let mut since = BTreeMap::from(DEEDS.map(|deed| (deed, mended)));
         for deed in refused.keys() {
-            let start = Instant::now();
-            let name = loop {
-                match self.perform(*deed).await {
-                    Ok(name) => break name,
-                    Err(error) if start.elapsed() > PATIENCE => return Err(error).context(format!("{deed:?} again")),
-                    Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
-                }
-            };
+            let name = wait_for(&format!("{deed:?} to be taken"), || async {
+                Ok(self.perform(*deed).await.map_err(|error| format!("{error:#}")))
+            })
+            .await?;
             self.names.insert(*deed, name);
             since.insert(*deed, Instant::now());
         }
@@ -239,14 +236,4 @@ impl Subjects {
         }
         Ok(())
     }
-}
-
-/// The stranger once Argo has written all that it writes to a suspended workflow.
-async fn settled(world: &World) -> Result<DynamicObject> {
-    crate::world::wait_for("the stranger to be suspended", || async {
-        let stranger = workflows(&world.wecs[0], NAMESPACE).get(STRANGER).await?;
-        let is_seen = stranger.data["status"]["phase"] == "Running";
-        Ok(if is_seen { Ok(stranger) } else { Err("not yet".to_owned()) })
-    })
-    .await
 }

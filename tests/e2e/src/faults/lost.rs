@@ -7,7 +7,7 @@ use serde_json::json;
 use testbed::links::{self, Fault, to_wec};
 
 use crate::cases::{Case, case};
-use crate::world::{World, sleeping, uid, wait_for, workflows};
+use crate::world::{World, phase_in, sleeping, uid, wait_for, workflows};
 
 pub fn cases() -> Vec<Case> {
     vec![case!("only what is rerunnable leaves a lost cluster, and the run that it had there never counts", lost)]
@@ -39,11 +39,7 @@ async fn lost(world: World) -> Result<()> {
     meanwhile?;
 
     world.presence(&workflows(&world.wecs[0], NAMESPACE), moved, false).await.context("the run that was lost")?;
-    wait_for("its pods to go", || async {
-        let left = world.pods(&world.wecs[0], NAMESPACE, moved).await?.len();
-        Ok(if left == 0 { Ok(()) } else { Err(format!("{left} are there")) })
-    })
-    .await?;
+    world.pods_gone(&world.wecs[0], NAMESPACE, moved).await?;
     let phase = world.originals(NAMESPACE).get(moved).await?.data["status"]["phase"].take();
     ensure!(phase == "Running", "what ended in the lost cluster counted: {phase}");
     let number = &cluster(&world, moved).await?["cluster".len()..];
@@ -74,12 +70,7 @@ async fn meanwhile(world: &World, moved: &str) -> Result<()> {
     ensure!(why.starts_with("cluster cluster1 has not answered for "), "it was moved because {why:?}");
     // The run that nobody hears of goes on, and ends.
     world.finish(&world.wecs[0], NAMESPACE, moved).await?;
-    let lost = workflows(&world.wecs[0], NAMESPACE);
-    wait_for("the lost run to end", || async {
-        let phase = lost.get(moved).await?.data["status"]["phase"].take();
-        Ok(if phase == "Succeeded" { Ok(()) } else { Err(phase.to_string()) })
-    })
-    .await
+    phase_in(&workflows(&world.wecs[0], NAMESPACE), moved, "Succeeded").await.context("the lost run").map(drop)
 }
 
 async fn cluster(world: &World, name: &str) -> Result<String> {

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use testbed::cluster::played;
+use testbed::layout::CONTROL;
 use testbed::links::{self, Fault, to_control, to_webhook, to_wec};
 use testbed::{Testbed, argosy, process};
 
 /// The workload cluster in which all workflows of an outage run.
 pub const WEC: &str = "cluster1";
-const CONTROL: &str = "control";
 const API_SERVER: &str = "kube-apiserver";
 
 /// What fails.

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::deeds::{DEEDS, Deed, Done};
 use super::{Cell, cells, syncers};
+use crate::generated;
 
 static SEEN: Mutex<BTreeMap<Cell, BTreeMap<Deed, Done>>> = Mutex::new(BTreeMap::new());
 /// What else was measured, a sentence each.
@@ -62,7 +63,5 @@ pub fn write(workspace: &Path) -> Result<()> {
     let measured = syncers::cases().len() + syncers::soaks().len();
     let Some(lines) = lines.filter(|_| told.len() == measured) else { return Ok(()) };
     let told: String = told.iter().map(|what| format!("- {what}\n")).collect();
-    let path = workspace.join("docs/faults.md");
-    std::fs::write(&path, [HEAD, &lines.concat(), "\n## Several syncers\n\n", &told].concat())
-        .with_context(|| format!("writing {}", path.display()))
+    generated::write(workspace, "faults.md", &[HEAD, &lines.concat(), "\n## Several syncers\n\n", &told].concat())
 }

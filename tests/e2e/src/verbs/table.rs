@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 
 use super::{Of, Verb, archive_verbs, verbs};
+use crate::generated;
 
 /// What was seen of each command on a local workflow.
 static SEEN: Mutex<BTreeMap<&'static str, String>> = Mutex::new(BTreeMap::new());
@@ -60,11 +61,5 @@ pub fn check(workspace: &Path) -> Result<()> {
     let (fields, commands): (Vec<_>, Vec<_>) = verbs.into_iter().partition(|verb| verb.of == Of::Field);
     let lines = |verbs: &[Verb]| verbs.iter().map(line).collect::<String>();
     let table = [HEAD, &lines(&commands), FIELDS, &lines(&fields)].concat();
-    let path = workspace.join("docs/verbs.md");
-    let is_fresh = std::fs::read_to_string(&path).is_ok_and(|before| before == table);
-    if !is_fresh {
-        std::fs::write(&path, table).with_context(|| format!("writing {}", path.display()))?;
-    }
-    ensure!(is_fresh, "{} was out of date, and has been written anew: look at it and commit it", path.display());
-    Ok(())
+    generated::check(workspace, "verbs.md", &table)
 }

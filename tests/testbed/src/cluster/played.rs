@@ -97,7 +97,7 @@ pub fn node_name(cluster: &str) -> String {
 }
 
 /// The purpose under which an API server's port is saved.
-fn api_server(cluster: &str) -> String {
+pub(crate) fn api_server(cluster: &str) -> String {
     format!("{cluster}/kube-apiserver")
 }
 

@@ -32,6 +32,11 @@ pub struct Endpoint {
 
 /// The kubeconfig for the cluster `name`.
 pub fn compose(name: &str, endpoint: &Endpoint, token: &str) -> Value {
+    with_user(name, endpoint, ACCOUNT, &json!({"token": token}))
+}
+
+/// The same for a user of this name who signs in so.
+pub fn with_user(name: &str, endpoint: &Endpoint, user: &str, credentials: &Value) -> Value {
     let Endpoint { server, ca_data, tls_server_name } = endpoint;
     let mut cluster = json!({"server": server});
     let optional = [("certificate-authority-data", ca_data), ("tls-server-name", tls_server_name)];
@@ -44,8 +49,8 @@ pub fn compose(name: &str, endpoint: &Endpoint, token: &str) -> Value {
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": name, "cluster": cluster}],
-        "users": [{"name": ACCOUNT, "user": {"token": token}}],
-        "contexts": [{"name": name, "context": {"cluster": name, "user": ACCOUNT}}],
+        "users": [{"name": user, "user": credentials}],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": user}}],
         "current-context": name,
     })
 }

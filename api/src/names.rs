@@ -111,6 +111,12 @@ pub fn lease(cluster: &str) -> String {
     format!("argosy-cluster-{cluster}")
 }
 
+/// Name of the account in the control cluster, in Argosy's namespace, that the syncer inside of a cluster signs in as. The
+/// admission policies know these accounts by the prefix.
+pub fn agent(cluster: &str) -> String {
+    format!("argosy-agent-{cluster}")
+}
+
 /// Name of the Lease by which a syncer says that it is there, in the same namespace.
 pub fn member(identity: &str) -> String {
     format!("argosy-syncer-{identity}")

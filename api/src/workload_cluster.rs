@@ -28,6 +28,7 @@ pub const SECRET_KEY: &str = "kubeconfig";
 const NOT_LOCAL: &str = "'local' means the control cluster itself, so no WorkloadCluster may have that name";
 const NOT_LONG: &str = "the name becomes a label value (kubestellar.io/cluster), so it may have at most 63 characters";
 const LONGEST: usize = 63;
+const NO_WAY: &str = "with syncMode Push (the default) spec.kubeconfigSecret says how the cluster is reached; with Pull there is none";
 
 /// Why no WorkloadCluster may have a name that other objects may.
 pub fn unfit(name: &str) -> Option<&'static str> {
@@ -58,13 +59,19 @@ pub fn unfit(name: &str) -> Option<&'static str> {
     validation = Rule::new("self.metadata.name != 'local'")
         .message(NOT_LOCAL),
     validation = Rule::new("size(self.metadata.name) <= 63")
-        .message(NOT_LONG)
+        .message(NOT_LONG),
+    validation = Rule::new("(self.spec.syncMode == 'Push') == has(self.spec.kubeconfigSecret)")
+        .message(NO_WAY)
 )]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadClusterSpec {
-    /// The Secret, in the syncer's own namespace, that holds the kubeconfig for the cluster. It may hold a token or
-    /// a client certificate inline; exec, auth providers, file paths and proxies are refused.
-    pub kubeconfig_secret: SecretKey,
+    /// Which syncer serves the cluster.
+    #[serde(default)]
+    pub sync_mode: SyncMode,
+    /// The Secret, in the syncer's own namespace, that holds the kubeconfig for the cluster; with `syncMode: Pull` there is
+    /// none. It may hold a token or a client certificate inline; exec, auth providers, file paths and proxies are refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubeconfig_secret: Option<SecretKey>,
     /// A cordoned cluster gets no new workflows; those it has run on.
     #[serde(default)]
     pub cordoned: bool,
@@ -81,6 +88,17 @@ pub struct WorkloadClusterSpec {
     /// (`nodeStatusOffLoad`), from which nobody else can read them.
     #[serde(default)]
     pub argo_server: ArgoServer,
+}
+
+/// Which syncer serves a cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SyncMode {
+    /// One in the control cluster, which reaches the cluster by a kubeconfig.
+    #[default]
+    Push,
+    /// One inside of the cluster, which reaches the control cluster as the account `argosy-agent-NAME`: nobody needs a way
+    /// into the cluster.
+    Pull,
 }
 
 /// A Service of argo-server, which the cluster's API server leads to.

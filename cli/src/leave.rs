@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::ask::{ask, cluster_uid, told};
 use crate::connect::ControlArgs;
-use crate::join::{account, register};
+use crate::join::{account, pull, register};
 use crate::member::MemberArgs;
 use crate::ownership::is_ours;
 use crate::sharing::Account;
@@ -82,6 +82,9 @@ pub async fn run(args: LeaveArgs, control: &ControlArgs) -> Result<()> {
     }
     delete_secret(&control, &args.namespace, name, cluster.as_ref()).await?;
     delete_lease(&control, &args.namespace, name).await?;
+    let inside = member.as_ref().map(|member| (&member.client, args.member.member_namespace.as_str()));
+    let control_uid = member.as_ref().map(|member| member.control_uid.as_str()).unwrap_or_default();
+    pull::leave((&control, &args.namespace), name, inside, control_uid).await?;
     match member {
         Some(member) => {
             member.release_copies(name).await?;
@@ -165,7 +168,7 @@ async fn delete_secret(control: &Client, namespace: &str, name: &str, cluster: O
     let title = format!("Secret {namespace}/{secret}");
     let there = ask(&format!("read {title}"), api.get_opt(&secret)).await?;
     let users = register::list(control, &ListParams::default()).await?;
-    let others = users.iter().filter(|user| user.name_any() != name && user.spec.kubeconfig_secret.name == secret);
+    let others = users.iter().filter(|user| user.name_any() != name && uses(user, &secret));
     let others: Vec<String> = others.map(ResourceExt::name_any).collect();
     match there {
         Some(_) if !others.is_empty() => {
@@ -179,6 +182,10 @@ async fn delete_secret(control: &Client, namespace: &str, name: &str, cluster: O
         None => {}
     }
     Ok(())
+}
+
+fn uses(cluster: &WorkloadCluster, secret: &str) -> bool {
+    cluster.spec.kubeconfig_secret.as_ref().is_some_and(|reference| reference.name == secret)
 }
 
 /// Nobody serves the cluster any more; who did lets go by itself.
@@ -276,7 +283,7 @@ impl Member {
             eprintln!("the account in the workload cluster stays: WorkloadCluster {others} signs in with it, too");
             return Ok(());
         }
-        let objects = account::objects(namespace, &self.control_uid, &account::Grants::NONE)?;
+        let objects = account::objects(namespace, &self.control_uid, &account::Grants::NONE, None)?;
         let deleted = account::delete(&self.client, &objects, &self.control_uid).await;
         if deleted.context("the account in the workload cluster is left")? > 0 {
             eprintln!("namespace {namespace} in the workload cluster stays, for it may hold other things");

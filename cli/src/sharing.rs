@@ -9,6 +9,7 @@ use kube::{Api, Client, ResourceExt};
 use serde::Deserialize;
 
 use crate::ask::ask;
+use crate::join::account::agent_secret;
 use crate::join::register;
 
 /// Where an account is.
@@ -27,10 +28,19 @@ impl Account<'_> {
         let secrets: Api<Secret> = Api::namespaced(control.clone(), namespace);
         let mut others = Vec::new();
         for cluster in register::list(control, &ListParams::default()).await? {
-            let reference = &cluster.spec.kubeconfig_secret;
             if cluster.name_any() == name {
                 continue;
             }
+            let Some(reference) = &cluster.spec.kubeconfig_secret else {
+                // Its syncer inside signs in there with it.
+                let (secret, there) = (agent_secret(&cluster.name_any()), self.member.clone());
+                let api: Api<Secret> = Api::namespaced(there, self.namespace);
+                let what = format!("read Secret {}/{secret} in the workload cluster", self.namespace);
+                if ask(&what, api.get_opt(&secret)).await?.is_some() {
+                    others.push(cluster);
+                }
+                continue;
+            };
             let what = format!("read Secret {namespace}/{}", reference.name);
             let secret = ask(&what, secrets.get_opt(&reference.name)).await?;
             if secret.and_then(|secret| account_of(&secret, &reference.key)).is_some_and(|account| account == uid) {

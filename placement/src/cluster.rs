@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use argosy_api::{WorkloadCluster, workload_cluster as api};
+use argosy_api::{SyncMode, WorkloadCluster, workload_cluster as api};
 
 use crate::capacity::Capacity;
 
@@ -15,6 +15,8 @@ pub struct Cluster {
     pub not_ready: Option<String>,
     /// Whether it is not ready because it does not answer.
     pub is_silent: bool,
+    /// Whether a syncer inside of it serves it.
+    pub is_pull: bool,
     pub cordoned: bool,
     /// The workflow (`namespace/name`) that its room is kept for.
     pub held_for: Option<String>,
@@ -31,6 +33,7 @@ impl From<&WorkloadCluster> for Cluster {
             labels: cluster.metadata.labels.clone().unwrap_or_default(),
             not_ready: not_ready(cluster),
             is_silent: is_silent(cluster),
+            is_pull: cluster.spec.sync_mode == SyncMode::Pull,
             cordoned: cluster.spec.cordoned,
             held_for: cluster.status.as_ref().and_then(|status| status.held_for.clone()),
             namespaces: cluster.spec.namespaces.clone(),

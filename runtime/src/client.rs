@@ -20,31 +20,42 @@ pub struct ClientArgs {
     kubeconfig: Option<PathBuf>,
 }
 
+/// Why there is no client for the cluster `whose`.
 #[derive(Debug, Error)]
 pub enum ClientError {
-    #[error("kubeconfig {path:?} of the control cluster cannot be used")]
-    ReadKubeconfig { path: PathBuf, source: kube::config::KubeconfigError },
-    #[error("no way to the control cluster: neither in a pod, nor is there a kubeconfig (--kubeconfig)")]
-    Infer { source: kube::config::InferConfigError },
-    #[error("no client for the control cluster")]
-    Build { source: kube::Error },
+    #[error("kubeconfig {path:?} of the {whose} cannot be used")]
+    ReadKubeconfig { whose: &'static str, path: PathBuf, source: kube::config::KubeconfigError },
+    #[error("no way to the {whose}: neither in a pod, nor is there a kubeconfig")]
+    Infer { whose: &'static str, source: kube::config::InferConfigError },
+    #[error("no client for the {whose}")]
+    Build { whose: &'static str, source: kube::Error },
 }
 
 impl ClientArgs {
     /// A client for the control cluster.
     pub async fn client(self) -> Result<Client, ClientError> {
-        let Self { kubeconfig } = self;
-        let mut config = match kubeconfig {
-            Some(path) => {
-                let read = |source| ClientError::ReadKubeconfig { path: path.clone(), source };
-                let kubeconfig = Kubeconfig::read_from(&path).map_err(read)?;
-                Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(read)?
-            }
-            None => Config::infer().await.map_err(|source| ClientError::Infer { source })?,
-        };
-        configure(&mut config);
-        Client::try_from(config).map_err(|source| ClientError::Build { source })
+        const WHOSE: &str = "control cluster";
+        client(config(self.kubeconfig, WHOSE).await?, WHOSE)
     }
+}
+
+/// The way to a cluster: by this kubeconfig; without it by the pod's service account, or else as kubectl would go.
+pub async fn config(kubeconfig: Option<PathBuf>, whose: &'static str) -> Result<Config, ClientError> {
+    let mut config = match kubeconfig {
+        Some(path) => {
+            let read = |source| ClientError::ReadKubeconfig { whose, path: path.clone(), source };
+            let kubeconfig = Kubeconfig::read_from(&path).map_err(read)?;
+            Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(read)?
+        }
+        None => Config::infer().await.map_err(|source| ClientError::Infer { whose, source })?,
+    };
+    configure(&mut config);
+    Ok(config)
+}
+
+/// The client that goes this way.
+pub fn client(config: Config, whose: &'static str) -> Result<Client, ClientError> {
+    Client::try_from(config).map_err(|source| ClientError::Build { whose, source })
 }
 
 /// What every client of ours has in common: no hidden retries, which would outlast any deadline (up to 164 s).

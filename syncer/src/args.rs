@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use argosy_runtime::admin::AdminArgs;
@@ -9,7 +10,8 @@ use clap::Parser;
 
 /// Argosy's syncer: delivers routed workflows to their clusters and brings their status back.
 ///
-/// It works on every WorkloadCluster whose Lease it holds; several replicas share the clusters among themselves.
+/// It works on every WorkloadCluster whose Lease it holds; several replicas share the clusters among themselves. With
+/// --cluster it is a program inside of one cluster, which it serves alone.
 #[derive(Debug, Parser)]
 #[command(name = "argosy-syncer", version)]
 pub struct Args {
@@ -28,7 +30,32 @@ pub struct Args {
     #[command(flatten)]
     pub client: ClientArgs,
     #[command(flatten)]
+    pub inside: InsideArgs,
+    #[command(flatten)]
     pub admin: AdminArgs,
     #[command(flatten)]
     pub logs: LogArgs,
+}
+
+/// Of a syncer inside of the cluster that it serves.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Inside of a workload cluster")]
+pub struct InsideArgs {
+    /// Serve this WorkloadCluster alone, from inside (its spec.syncMode is Pull); --kubeconfig leads to the control cluster,
+    /// where --namespace is Argosy's
+    #[arg(long, value_name = "NAME", requires = "kubeconfig")]
+    pub cluster: Option<String>,
+    /// Kubeconfig of the workload cluster; without it: the pod's service account
+    #[arg(long, value_name = "FILE", requires = "cluster")]
+    pub member_kubeconfig: Option<PathBuf>,
+    /// Secret in the workload cluster with the token for the control cluster, under key "token", which is renewed there
+    #[arg(long, value_name = "NAMESPACE/NAME", requires = "cluster", value_parser = secret)]
+    pub token_secret: Option<(String, String)>,
+}
+
+fn secret(text: &str) -> Result<(String, String), String> {
+    match text.split_once('/') {
+        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() => Ok((namespace.into(), name.into())),
+        _ => Err("expected NAMESPACE/NAME".to_owned()),
+    }
 }

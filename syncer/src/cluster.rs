@@ -11,15 +11,16 @@ use argosy_runtime::known::Known;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Secret;
 use kube::runtime::watcher::{self, Event};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::announce::Announcer;
 use crate::argo_server::ArgoServer;
-use crate::credentials::{self, Credentials};
+use crate::credentials::{self, Credentials, Held};
 use crate::health::{self, Seen, Trouble};
+use crate::inside::Inside;
 use crate::inventory::Inventory;
 use crate::kubeconfig;
 use crate::lease::Lease;
@@ -56,6 +57,8 @@ pub struct Shared {
     pub known: Arc<Known>,
     pub announcer: Announcer,
     pub members: Members,
+    /// Where this syncer is, if it is not in the control cluster.
+    pub inside: Option<Arc<Inside>>,
 }
 
 /// A WorkloadCluster, and the resourceVersion of its Secret, if that is there.
@@ -147,13 +150,7 @@ impl ClusterTask {
         let ways = Wec { client: wec.clone(), argo_server };
         let work = Arc::new(Work::new(shared, here, ways, create_namespaces, preflight, lease, metrics));
         let inventory = Inventory::new(Arc::clone(&work));
-        let credentials = Credentials {
-            control: &self.shared.control,
-            namespace: &self.shared.namespace,
-            reference: &cluster.spec.kubeconfig_secret,
-            wec: &wec,
-            lease: &work.lease,
-        };
+        let credentials = self.credentials(cluster, &wec, &work.lease);
         tokio::select! {
             () = follow(originals, |event| work.original_event(event)) => End::Back,
             () = follow(copies, |event| work.copy_event(event)) => End::Back,
@@ -161,15 +158,47 @@ impl ClusterTask {
             () = sweep(&work) => End::Back,
             () = preflight::upkeep(&work) => End::Back,
             () = inventory.run() => End::Back,
-            () = credentials.keep() => End::Back,
+            () = keep(credentials) => End::Back,
             end = self.probe(cluster, &wec, (&work.here, &inventory), readiness) => end,
             () = changed(self.current.clone(), current) => End::Changed,
         }
     }
 
+    /// What is renewed while a session lasts: the token for whichever cluster is the other one.
+    fn credentials<'a>(
+        &'a self,
+        cluster: &'a WorkloadCluster,
+        wec: &'a Client,
+        lease: &'a Lease,
+    ) -> Option<Credentials<'a>> {
+        let control = &self.shared.control;
+        Some(match self.shared.inside.as_deref() {
+            None => Credentials {
+                store: control,
+                namespace: &self.shared.namespace,
+                secret: Held::Kubeconfig(cluster.spec.kubeconfig_secret.as_ref()?),
+                issuer: wec,
+                lease,
+            },
+            Some(inside) => {
+                let (namespace, name) = inside.token_secret.as_ref()?;
+                Credentials { store: wec, namespace, secret: Held::Token(name), issuer: control, lease }
+            }
+        })
+    }
+
     /// Makes the client and has a first look, which is reported.
     async fn connect(&self, cluster: &WorkloadCluster, readiness: &mut Readiness) -> Result<(Wec, Seen), Trouble> {
-        let reference = &cluster.spec.kubeconfig_secret;
+        if let Some(inside) = &self.shared.inside {
+            let (seen, _) = self.look(cluster, &inside.client, None, readiness).await?;
+            let argo_server = ArgoServer::new(&inside.client, cluster, inside.token().as_deref());
+            return Ok((Wec { client: inside.client.clone(), argo_server }, seen));
+        }
+        // The API server lets there be no WorkloadCluster without.
+        let Some(reference) = &cluster.spec.kubeconfig_secret else {
+            let message = "spec.kubeconfigSecret is missing".to_owned();
+            return Err(Trouble { reason: "KubeconfigMissing", message });
+        };
         let named = format!("Secret {}/{}", self.shared.namespace, reference.name);
         let secrets: Api<Secret> = Api::namespaced(self.shared.control.clone(), &self.shared.namespace);
         let secret = match within(secrets.get_opt(&reference.name)).await {
@@ -225,7 +254,7 @@ impl ClusterTask {
     }
 
     async fn report(&self, cluster: &WorkloadCluster, look: Result<Seen, Trouble>) {
-        if let Err(error) = health::report(&self.shared.control, cluster, &look).await {
+        if let Err(error) = health::report(&self.shared.control, &cluster.name_any(), &look).await {
             tracing::warn!(cluster = self.name, error = error.message(), "cannot report the condition");
         }
     }
@@ -249,10 +278,21 @@ impl ClusterTask {
     }
 }
 
+async fn keep(credentials: Option<Credentials<'_>>) {
+    match credentials {
+        Some(credentials) => credentials.keep().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Whether a cluster is meant for this syncer, of those that share all clusters.
 fn is_mine(shared: &Shared, cluster: &str) -> bool {
+    if shared.inside.is_some() {
+        return true;
+    }
     let clusters = shared.known.clusters();
-    let clusters: Vec<&str> = clusters.iter().map(|cluster| cluster.name.as_str()).collect();
+    let shared_out = clusters.iter().filter(|cluster| !cluster.is_pull);
+    let clusters: Vec<&str> = shared_out.map(|cluster| cluster.name.as_str()).collect();
     shared.members.is_mine(cluster, &clusters)
 }
 

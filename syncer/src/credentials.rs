@@ -1,5 +1,5 @@
-//! The token by which the syncer signs in to a WEC: renewed every day where `kubectl argosy join` made its Secret, so
-//! that one good for a few days suffices.
+//! The token by which the syncer signs in to the other cluster: renewed every day where `kubectl argosy join` made its
+//! Secret, so that one good for a few days suffices.
 
 use std::time::Duration;
 
@@ -68,19 +68,70 @@ enum RenewError {
     WriteSecret { source: RequestError },
 }
 
+/// How a Secret holds a token.
+pub enum Held<'a> {
+    /// In a kubeconfig, under this key.
+    Kubeconfig(&'a SecretKey),
+    /// By itself, in the Secret of this name.
+    Token(&'a str),
+}
+
+/// The key of a token that is held by itself.
+const TOKEN: &str = "token";
+
+impl Held<'_> {
+    fn name(&self) -> &str {
+        match self {
+            Self::Kubeconfig(reference) => &reference.name,
+            Self::Token(name) => name,
+        }
+    }
+
+    fn key(&self) -> &str {
+        match self {
+            Self::Kubeconfig(reference) => &reference.key,
+            Self::Token(_) => TOKEN,
+        }
+    }
+
+    /// What the Secret holds, and what its token says.
+    fn read(&self, secret: &Secret) -> Option<(Value, Claims)> {
+        match self {
+            Self::Kubeconfig(reference) => read(secret, &reference.key),
+            Self::Token(_) => {
+                let token = std::str::from_utf8(&secret.data.as_ref()?.get(TOKEN)?.0).ok()?;
+                Some((json!(token), kubeconfig::claims(token)?))
+            }
+        }
+    }
+
+    /// The same with another token.
+    fn with_token(&self, old: Value, token: &str) -> Result<String, RenewError> {
+        match self {
+            Self::Kubeconfig(_) => {
+                let renewed = kubeconfig::with_token(old, token).ok_or(RenewError::Empty)?;
+                serde_saphyr::to_string(&renewed).map_err(|source| RenewError::Compose { source: Box::new(source) })
+            }
+            Self::Token(_) => Ok(token.to_owned()),
+        }
+    }
+}
+
 /// The credentials of one session.
 pub struct Credentials<'a> {
-    pub control: &'a Client,
+    /// The cluster where the Secret is, and its namespace there.
+    pub store: &'a Client,
     pub namespace: &'a str,
-    pub reference: &'a SecretKey,
-    pub wec: &'a Client,
+    pub secret: Held<'a>,
+    /// The cluster that they are for.
+    pub issuer: &'a Client,
     pub lease: &'a Lease,
 }
 
 impl Credentials<'_> {
     /// Renews the token whenever that is due; the change of the Secret then ends the session. Does not return.
     pub async fn keep(&self) {
-        let name = &self.reference.name;
+        let name = self.secret.name();
         loop {
             sleep(PAUSE).await;
             match self.renew_if_due().await {
@@ -97,34 +148,32 @@ impl Credentials<'_> {
 
     /// How long until the next look; `None` where there is nothing to renew.
     async fn renew_if_due(&self) -> Result<Option<Duration>, RenewError> {
-        let Self { control, namespace, reference, wec, lease } = self;
-        let secrets: Api<Secret> = Api::namespaced((*control).clone(), namespace);
-        let secret = within(secrets.get(&reference.name)).await;
+        let Self { store, namespace, secret: held, issuer, lease } = self;
+        let secrets: Api<Secret> = Api::namespaced((*store).clone(), namespace);
+        let secret = within(secrets.get(held.name())).await;
         let secret = secret.map_err(|source| RenewError::ReadSecret { source })?;
         if !is_joined(&secret) {
             return Ok(None);
         }
-        let Some((old, claims)) = read(&secret, &reference.key) else { return Ok(None) };
+        let Some((old, claims)) = held.read(&secret) else { return Ok(None) };
         let Some((account_namespace, account)) = claims.account() else { return Ok(None) };
         let due_in = claims.due_in(Timestamp::now());
         if due_in > 0 {
             return Ok(Some(Duration::from_secs(due_in)));
         }
-        let accounts: Api<ServiceAccount> = Api::namespaced((*wec).clone(), account_namespace);
+        let accounts: Api<ServiceAccount> = Api::namespaced((*issuer).clone(), account_namespace);
         let request = kubeconfig::token_request();
         let answer = within(accounts.create_token_request(account, &PostParams::default(), &request)).await;
         let granted = answer.map_err(|source| RenewError::Ask { source })?.status.ok_or(RenewError::Empty)?;
-        let renewed = kubeconfig::with_token(old, &granted.token).ok_or(RenewError::Empty)?;
-        let text = serde_saphyr::to_string(&renewed);
-        let text = text.map_err(|source| RenewError::Compose { source: Box::new(source) })?;
+        let text = held.with_token(old, &granted.token)?;
         if !lease.is_held() {
             return Err(RenewError::LeaseLost);
         }
-        let data = json!({&reference.key: ByteString(text.into_bytes())});
+        let data = json!({held.key(): ByteString(text.into_bytes())});
         let patch = Patch::Merge(json!({"metadata": {"resourceVersion": secret.resource_version()}, "data": data}));
-        let written = within(secrets.patch(&reference.name, &PatchParams::default(), &patch)).await;
+        let written = within(secrets.patch(held.name(), &PatchParams::default(), &patch)).await;
         written.map_err(|source| RenewError::WriteSecret { source })?;
-        tracing::info!(secret = reference.name, until = %granted.expiration_timestamp.0, "renewed the token");
+        tracing::info!(secret = held.name(), until = %granted.expiration_timestamp.0, "renewed the token");
         Ok(Some(LOOK))
     }
 }

@@ -132,15 +132,14 @@ pub fn check_pin(pinned: Option<&str>, seen: Seen) -> Result<Seen, Trouble> {
 /// Writes what a look found, if it is news.
 pub async fn report(
     control: &Client,
-    cluster: &WorkloadCluster,
+    name: &str,
     look: &Result<Seen, Trouble>,
 ) -> Result<(), RequestError> {
     let api: Api<WorkloadCluster> = Api::all(control.clone());
-    let name = cluster.name_any();
     let mut tries = 0;
     loop {
         tries += 1;
-        match try_report(&api, &name, look).await {
+        match try_report(&api, name, look).await {
             // The inventory writes to the same object up to once a second.
             Err(error) if error.status() == Some(409) && tries < TRIES => {}
             answer => return answer,

@@ -16,6 +16,7 @@ mod finish;
 mod health;
 mod hydrate;
 mod intents;
+mod inside;
 mod inventory;
 mod kubeconfig;
 mod lease;
@@ -47,16 +48,19 @@ pub use args::Args;
 
 use crate::announce::Announcer;
 use crate::cluster::Shared;
+use crate::inside::Inside;
 use crate::members::Members;
 use crate::metrics::Metrics;
 
 /// Runs until a signal.
 pub async fn run(args: Args) -> Result<()> {
-    let Args { namespace, identity, control_id, keep_unused, client, admin, logs } = args;
+    let Args { namespace, identity, control_id, keep_unused, client, inside, admin, logs } = args;
     logs.init()?;
     let shutdown = shutdown::on_signal().context("cannot listen for signals")?;
     let listener = admin.bind().await.context("cannot listen for health and metrics (--admin-listen)")?;
     let control = client.client().await?;
+    let inside = Inside::new(inside).await?;
+    let identity = inside.as_ref().map_or(identity.clone(), |inside| inside.identity(&identity));
 
     let metrics = Metrics::default();
     let mut registry = prometheus_client::registry::Registry::default();
@@ -80,10 +84,16 @@ pub async fn run(args: Args) -> Result<()> {
         tracing::info!(control_id, identity, "syncer starts");
         let announcer = Announcer::new(control.clone(), &identity);
         let (members, roll) = Members::new(control.clone(), &namespace, &identity);
-        let shared = Shared { control, namespace, identity, control_id, keep_unused, known, announcer, members };
-        let placer = placer::run(shared.clone(), shutdown.clone());
-        let registry = registry::run(shared, metrics, shutdown.clone());
-        tokio::join!(registry, placer, roll.keep(shutdown.clone()));
+        let inside = inside.map(Arc::new);
+        let is_inside = inside.is_some();
+        let shared = Shared { control, namespace, identity, control_id, keep_unused, known, announcer, members, inside };
+        let registry = registry::run(shared.clone(), metrics, shutdown.clone());
+        if is_inside {
+            // Whatever is about more than its own cluster is not for it to do.
+            registry.await;
+        } else {
+            tokio::join!(registry, placer::run(shared, shutdown.clone()), roll.keep(shutdown.clone()));
+        }
         anyhow::Ok(())
     };
     tokio::select! {

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use argosy_api::WorkloadCluster;
-use argosy_runtime::events;
+use argosy_api::{SyncMode, WorkloadCluster};
+use argosy_runtime::events::{self, Events};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Secret;
 use kube::core::PartialObjectMeta;
@@ -41,9 +41,12 @@ struct Registry {
 /// Keeps one task per WorkloadCluster until `shutdown`, then waits for them to let go of their Leases.
 pub async fn run(shared: Shared, metrics: Metrics, shutdown: CancellationToken) {
     let clusters: Api<WorkloadCluster> = Api::all(shared.control.clone());
-    let mut clusters = events::watch("workloadclusters", clusters, watcher::Config::default());
-    let secrets: Api<PartialObjectMeta<Secret>> = Api::namespaced(shared.control.clone(), &shared.namespace);
-    let mut secrets = events::watch("secrets", secrets, watcher::Config::default());
+    let config = match &shared.inside {
+        Some(inside) => watcher::Config::default().fields(&format!("metadata.name={}", inside.cluster)),
+        None => watcher::Config::default(),
+    };
+    let mut clusters = events::watch("workloadclusters", clusters, config);
+    let mut secrets = secrets(&shared);
     let mut registry = Registry::new(shared, metrics);
     loop {
         tokio::select! {
@@ -55,6 +58,15 @@ pub async fn run(shared: Shared, metrics: Metrics, shutdown: CancellationToken) 
     let names: Vec<String> = registry.running.keys().cloned().collect();
     names.iter().for_each(|name| registry.stop(name));
     futures::future::join_all(registry.ending.into_values()).await;
+}
+
+/// The Secrets with the ways to clusters, where there are any for this syncer to know.
+fn secrets(shared: &Shared) -> Events<PartialObjectMeta<Secret>> {
+    if shared.inside.is_some() {
+        return Box::pin(futures::stream::pending());
+    }
+    let secrets = Api::namespaced(shared.control.clone(), &shared.namespace);
+    events::watch("secrets", secrets, watcher::Config::default())
 }
 
 impl Registry {
@@ -89,10 +101,15 @@ impl Registry {
 
     fn put(&mut self, cluster: WorkloadCluster) {
         let name = cluster.name_any();
+        let mode = if self.shared.inside.is_some() { SyncMode::Pull } else { SyncMode::Push };
+        if cluster.spec.sync_mode != mode {
+            tracing::info!(cluster = name, mode = ?cluster.spec.sync_mode, "the cluster is not for this syncer");
+            return self.stop(&name);
+        }
         let cluster = Arc::new(cluster);
         match self.running.get(&name) {
             Some(running) => running.current.send_modify(|current| {
-                current.secret = self.secrets.get(&cluster.spec.kubeconfig_secret.name).cloned();
+                current.secret = secret_of(&self.secrets, &cluster);
                 current.cluster = cluster;
             }),
             None => {
@@ -114,7 +131,7 @@ impl Registry {
         // Tells those tasks whose Secret is another now.
         for running in self.running.values() {
             running.current.send_if_modified(|current| {
-                let secret = self.secrets.get(&current.cluster.spec.kubeconfig_secret.name).cloned();
+                let secret = secret_of(&self.secrets, &current.cluster);
                 std::mem::replace(&mut current.secret, secret.clone()) != secret
             });
         }
@@ -123,7 +140,7 @@ impl Registry {
     fn start(&mut self, name: String, cluster: Arc<WorkloadCluster>) -> Running {
         tracing::info!(cluster = name, "starting the cluster's task");
         let (current, receiver) = {
-            let secret = self.secrets.get(&cluster.spec.kubeconfig_secret.name).cloned();
+            let secret = secret_of(&self.secrets, &cluster);
             watch::channel(Current { cluster, secret })
         };
         let shutdown = CancellationToken::new();
@@ -146,6 +163,11 @@ impl Registry {
         running.shutdown.cancel();
         self.ending.insert(name.to_owned(), running.task);
     }
+}
+
+/// The resourceVersion of a cluster's Secret, if both are there.
+fn secret_of(secrets: &HashMap<String, String>, cluster: &WorkloadCluster) -> Option<String> {
+    secrets.get(&cluster.spec.kubeconfig_secret.as_ref()?.name).cloned()
 }
 
 /// Runs a cluster's task, and runs it again should it panic: one cluster's bug is not the others' outage.

@@ -24,6 +24,21 @@ app.kubernetes.io/component: {{ .component }}
 system:serviceaccount:{{ .Release.Namespace }}:argosy-syncer
 {{- end }}
 
+{{/* What the names of the accounts of syncers inside of their clusters begin with; the cluster's name follows. */}}
+{{- define "argosy.agentUsers" -}}
+system:serviceaccount:{{ .Release.Namespace }}:argosy-agent-
+{{- end }}
+
+{{/* CEL: whether who asks is one of those. */}}
+{{- define "argosy.isAgent" -}}
+request.userInfo.username.startsWith('{{ include "argosy.agentUsers" . }}')
+{{- end }}
+
+{{/* CEL: whether who asks writes what was returned from clusters, which guard and fence have no say in. */}}
+{{- define "argosy.isNoSyncer" -}}
+request.userInfo.username != '{{ include "argosy.syncerUser" . }}' && !{{ include "argosy.isAgent" . }}
+{{- end }}
+
 {{/* Whom to ask when the webhook is silent. It ends up inside a CEL string in single quotes; the schema keeps quotes
 and backslashes out of the URL's host, and this takes them out of the rest. */}}
 {{- define "argosy.webhookWhere" -}}

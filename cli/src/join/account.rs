@@ -1,5 +1,5 @@
-//! The syncer's account in the workload cluster, its rights and its token. The rights are the chart's: both read the
-//! same files.
+//! Accounts that `join` makes, their rights and their tokens; first of all the syncer's in the workload cluster. Its rights
+//! are the chart's: both read the same files.
 
 use anyhow::{Context, Result};
 use argosy_api::WorkloadClusterSpec;
@@ -23,14 +23,71 @@ const RULES_COPY_CONFIG_MAPS: &str = include_str!("../../../charts/argosy-member
 const RULES_COPY_SECRETS: &str = include_str!("../../../charts/argosy-member/files/rules-copy-secrets.yaml");
 const RULES_OWN_NAMESPACE: &str = include_str!("../../../charts/argosy-member/files/rules-own-namespace.yaml");
 
+const RULES_AGENT: &str = include_str!("../../../charts/argosy-member/files/rules-agent.yaml");
+
+/// Which cluster is meant, for messages.
+pub const MEMBER: &str = "workload cluster";
+pub const CONTROL: &str = "control cluster";
+
 const FIELD_MANAGER: &str = "kubectl-argosy";
 
-/// An object of the account.
+/// An object of an account.
 pub struct Wanted {
     resource: ApiResource,
     namespace: Option<String>,
     name: String,
     object: Value,
+    /// Which cluster it is in, for messages.
+    place: &'static str,
+}
+
+/// Where objects belong together, and to whom.
+pub struct Place<'a> {
+    /// For messages.
+    pub title: &'static str,
+    pub namespace: &'a str,
+    /// The value of the label that marks them as `join`'s.
+    pub owner: &'a str,
+}
+
+impl Place<'_> {
+    /// An object of the cluster.
+    pub fn of_cluster<K: kube::Resource<DynamicType = ()>>(&self, name: &str, content: Value) -> Wanted {
+        self.wanted(ApiResource::erase::<K>(&()), None, name, content)
+    }
+
+    /// One in the namespace.
+    pub fn namespaced<K: kube::Resource<DynamicType = ()>>(&self, name: &str, content: Value) -> Wanted {
+        self.wanted(ApiResource::erase::<K>(&()), Some(self.namespace), name, content)
+    }
+
+    fn wanted(&self, resource: ApiResource, namespace: Option<&str>, name: &str, content: Value) -> Wanted {
+        let mut labels = ownership::labels(self.owner);
+        labels.insert("app.kubernetes.io/name".to_owned(), "argosy-member".to_owned());
+        let mut object = json!({
+            "apiVersion": resource.api_version,
+            "kind": resource.kind,
+            "metadata": {"name": name, "namespace": namespace, "labels": labels},
+        });
+        if let (Some(object), Value::Object(content)) = (object.as_object_mut(), content) {
+            object.extend(content);
+        }
+        Wanted {
+            resource,
+            namespace: namespace.map(ToOwned::to_owned),
+            name: name.to_owned(),
+            object,
+            place: self.title,
+        }
+    }
+}
+
+/// A role that is given to a service account.
+pub fn binding(kind: &str, role: &str, namespace: &str, account: &str) -> Value {
+    json!({
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role},
+        "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": namespace}],
+    })
 }
 
 impl Wanted {
@@ -41,17 +98,17 @@ impl Wanted {
         }
     }
 
-    fn title(&self) -> String {
+    pub fn title(&self) -> String {
         let namespace = self.namespace.as_ref().map(|namespace| format!("{namespace}/")).unwrap_or_default();
-        format!("{} {namespace}{} in the workload cluster", self.resource.kind, self.name)
+        format!("{} {namespace}{} in the {}", self.resource.kind, self.name, self.place)
     }
 
     /// Whether it is ours to change.
-    pub async fn check(&self, member: &Client, control_uid: &str, force: bool) -> Result<Verdict> {
+    pub async fn check(&self, client: &Client, owner: &str, force: bool) -> Result<Verdict> {
         let title = self.title();
-        let there = ask(&format!("read {title}"), self.api(member).get_opt(&self.name)).await?;
+        let there = ask(&format!("read {title}"), self.api(client).get_opt(&self.name)).await?;
         let labels = there.map(|there| there.metadata.labels.unwrap_or_default());
-        Ok(ownership::verdict(&title, labels.as_ref(), control_uid, force)?)
+        Ok(ownership::verdict(&title, labels.as_ref(), owner, force)?)
     }
 }
 
@@ -95,69 +152,60 @@ impl Grants {
     }
 }
 
-/// The account and its rights, in the order of creation, for a control cluster of this UID.
-pub fn objects(namespace: &str, control_uid: &str, grants: &Grants) -> Result<Vec<Wanted>> {
-    let rules = grants.rules()?;
-    let role = format!("argosy-member:{namespace}:{ACCOUNT}");
-    let subjects = json!([{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": namespace}]);
-    let role_ref =
-        |kind: &str, name: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name});
-    let mut labels = ownership::labels(control_uid);
-    labels.insert("app.kubernetes.io/name".to_owned(), "argosy-member".to_owned());
-    let wanted = |resource: ApiResource, is_namespaced: bool, name: &str, content: Value| {
-        let namespace = is_namespaced.then(|| namespace.to_owned());
-        let mut object = json!({
-            "apiVersion": resource.api_version,
-            "kind": resource.kind,
-            "metadata": {"name": name, "namespace": namespace, "labels": labels},
-        });
-        if let (Some(object), Value::Object(content)) = (object.as_object_mut(), content) {
-            object.extend(content);
-        }
-        Wanted { resource, namespace, name: name.to_owned(), object }
-    };
-    Ok(vec![
-        // No pod there signs in with it.
-        wanted(erased::<ServiceAccount>(), true, ACCOUNT, json!({"automountServiceAccountToken": false})),
-        wanted(erased::<ClusterRole>(), false, &role, json!({"rules": rules})),
-        wanted(
-            erased::<ClusterRoleBinding>(),
-            false,
-            &role,
-            json!({"roleRef": role_ref("ClusterRole", &role), "subjects": subjects}),
-        ),
-        wanted(erased::<Role>(), true, ACCOUNT, json!({"rules": self::rules(RULES_OWN_NAMESPACE)?})),
-        wanted(
-            erased::<RoleBinding>(),
-            true,
-            ACCOUNT,
-            json!({"roleRef": role_ref("Role", ACCOUNT), "subjects": subjects}),
-        ),
-    ])
+/// What a Secret for a syncer inside of the workload cluster is called there; the WorkloadCluster's name follows.
+const AGENT_SECRET: &str = "argosy-control";
+
+/// Name of the Secret in the workload cluster with the way to the control cluster, for a syncer inside.
+pub fn agent_secret(cluster: &str) -> String {
+    format!("{AGENT_SECRET}-{cluster}")
 }
 
-fn erased<K: kube::Resource<DynamicType = ()>>() -> ApiResource {
-    ApiResource::erase::<K>(&())
+/// The account and its rights, in the order of creation, for a control cluster of this UID. `agent`: the WorkloadCluster
+/// that a syncer inside serves as this account.
+pub fn objects(namespace: &str, control_uid: &str, grants: &Grants, agent: Option<&str>) -> Result<Vec<Wanted>> {
+    let place = Place { title: MEMBER, namespace, owner: control_uid };
+    let role = format!("argosy-member:{namespace}:{ACCOUNT}");
+    let mut own = rules(RULES_OWN_NAMESPACE)?;
+    if let Some(cluster) = agent {
+        own.extend(rules(&RULES_AGENT.replace(AGENT_SECRET, &agent_secret(cluster)))?);
+    }
+    Ok(vec![
+        // No pod there signs in with it, but for the syncer's, which says so itself.
+        place.namespaced::<ServiceAccount>(ACCOUNT, json!({"automountServiceAccountToken": false})),
+        place.of_cluster::<ClusterRole>(&role, json!({"rules": grants.rules()?})),
+        place.of_cluster::<ClusterRoleBinding>(&role, binding("ClusterRole", &role, namespace, ACCOUNT)),
+        place.namespaced::<Role>(ACCOUNT, json!({"rules": own})),
+        place.namespaced::<RoleBinding>(ACCOUNT, binding("Role", ACCOUNT, namespace, ACCOUNT)),
+    ])
 }
 
 fn rules(text: &str) -> Result<Vec<PolicyRule>> {
     serde_saphyr::from_str(text).context("the rules of argosy-member cannot be read")
 }
 
-/// Makes or changes the objects; nothing is written if one of them is not ours to change.
-pub async fn apply(member: &Client, namespace: &str, wanted: &[Wanted], control_uid: &str, force: bool) -> Result<()> {
+/// Makes or changes the objects; nothing is written if one of them is not ours to change. A namespace that is named is made
+/// before them.
+pub async fn apply(
+    client: &Client,
+    namespace: Option<&str>,
+    wanted: &[Wanted],
+    owner: &str,
+    force: bool,
+) -> Result<()> {
     let mut verdicts = Vec::new();
     for wanted in wanted {
-        verdicts.push(wanted.check(member, control_uid, force).await?);
+        verdicts.push(wanted.check(client, owner, force).await?);
     }
-    make_namespace(member, namespace).await?;
+    if let Some(namespace) = namespace {
+        make_namespace(client, namespace).await?;
+    }
     let params = PatchParams::apply(FIELD_MANAGER).force();
     for (wanted, verdict) in wanted.iter().zip(verdicts) {
         let title = wanted.title();
         match verdict {
             Verdict::Keep => eprintln!("{title} is Helm's and stays as it is"),
             Verdict::Write => {
-                let api = wanted.api(member);
+                let api = wanted.api(client);
                 ask(&format!("write {title}"), api.patch(&wanted.name, &params, &Patch::Apply(&wanted.object))).await?;
                 eprintln!("{title}: done");
             }
@@ -178,19 +226,19 @@ async fn make_namespace(member: &Client, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Deletes those that `join` made for this control cluster, the rights first. Says how many.
-pub async fn delete(member: &Client, wanted: &[Wanted], control_uid: &str) -> Result<usize> {
+/// Deletes those that `join` made for this owner, the rights first. Says how many.
+pub async fn delete(client: &Client, wanted: &[Wanted], owner: &str) -> Result<usize> {
     let mut deleted = 0;
     for wanted in wanted.iter().rev() {
-        let (title, api) = (wanted.title(), wanted.api(member));
+        let (title, api) = (wanted.title(), wanted.api(client));
         let there = ask(&format!("read {title}"), api.get_opt(&wanted.name)).await?;
         match there {
-            Some(there) if ownership::is_ours(Some(there.labels()), control_uid) => {
+            Some(there) if ownership::is_ours(Some(there.labels()), owner) => {
                 ask(&format!("delete {title}"), api.delete(&wanted.name, &Default::default())).await?;
                 eprintln!("deleted {title}");
                 deleted += 1;
             }
-            Some(_) => eprintln!("{title} stays: `kubectl argosy join` did not make it for this control cluster"),
+            Some(_) => eprintln!("{title} stays: `kubectl argosy join` did not make it for this one"),
             None => {}
         }
     }
@@ -205,17 +253,30 @@ pub struct Token {
 
 impl Token {
     /// For how many hours from now it is good.
-    pub fn hours(&self) -> Option<i64> {
+    fn hours(&self) -> Option<i64> {
         // Its first minute must not make 24 hours 23.
         self.expires.map(|expires| (expires.as_second() - Timestamp::now().as_second() + 300) / 3600)
     }
+
+    /// Says for how long it is good.
+    pub fn report(&self) {
+        let until = self.expires.map(|expires| format!(", good until {expires}")).unwrap_or_default();
+        eprintln!("got a token{until}");
+        // The syncer renews a token when half of its time is over, at the latest after a day.
+        if let Some(hours) = self.hours().filter(|hours| *hours < 24) {
+            eprintln!(
+                "warning: the cluster grants tokens of {hours} h only: after a longer cut `kubectl argosy join --renew` is \
+                 needed"
+            );
+        }
+    }
 }
 
-/// Asks the workload cluster for a token.
-pub async fn token(member: &Client, namespace: &str) -> Result<Token> {
-    let api: Api<ServiceAccount> = Api::namespaced(member.clone(), namespace);
-    let what = format!("get a token of ServiceAccount {namespace}/{ACCOUNT} in the workload cluster");
-    let answer = ask(&what, api.create_token_request(ACCOUNT, &PostParams::default(), &token_request())).await?;
+/// Asks the `place` of an account for a token of it.
+pub async fn token(client: &Client, namespace: &str, account: &str, place: &str) -> Result<Token> {
+    let api: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+    let what = format!("get a token of ServiceAccount {namespace}/{account} in the {place}");
+    let answer = ask(&what, api.create_token_request(account, &PostParams::default(), &token_request())).await?;
     let status = answer.status.with_context(|| format!("cannot {what}: the answer has none"))?;
     Ok(Token { text: status.token, expires: Some(status.expiration_timestamp.0) })
 }
@@ -247,7 +308,7 @@ mod tests {
     #[case::config_maps(copying(false, true, false), &["configmaps [] get,list,create,patch,delete"])]
     #[case::secrets(copying(false, false, true), &["secrets [] get,list,create,patch,delete"])]
     fn the_account_has_the_charts_rights(#[case] grants: Grants, #[case] more: &[&str]) {
-        let objects = objects("ns", "uid", &grants).unwrap();
+        let objects = objects("ns", "uid", &grants, None).unwrap();
         let mut expected = vec![
             "workflows [] get,list,watch,create,patch,delete",
             "namespaces [] get",
@@ -271,5 +332,10 @@ mod tests {
         let labels: std::collections::BTreeMap<String, String> =
             serde_json::from_value(objects[0].object["metadata"]["labels"].clone()).unwrap();
         assert!(ownership::is_ours(Some(&labels), "uid"));
+        let inside = super::objects("ns", "uid", &Grants::NONE, Some("c1")).unwrap();
+        assert_eq!(
+            granted(&inside[3]),
+            ["serviceaccounts/token [argosy-syncer] create", "secrets [argosy-control-c1] get,patch"]
+        );
     }
 }

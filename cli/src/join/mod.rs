@@ -1,6 +1,8 @@
 //! `kubectl argosy join`: an account in the workload cluster, and what the control cluster needs to use it.
 
 pub mod account;
+pub mod pull;
+mod push;
 mod refuse;
 pub mod register;
 mod trial;
@@ -10,15 +12,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use argosy_api::kubeconfig::{self, Endpoint};
+use argosy_api::SyncMode;
+use argosy_api::kubeconfig::Endpoint;
 use argosy_api::workload_cluster::{self, SECRET_SUFFIX};
 use clap::{ArgGroup, Args, ValueEnum};
 use kube::Client;
 
-use self::account::{Grants, Token};
+use self::account::Grants;
 use self::register::{Known, Wish};
 use crate::ask::cluster_uid;
-use crate::connect::ControlArgs;
+use crate::connect::{self, ControlArgs};
 use crate::member::{self, MemberArgs, WayArgs};
 use crate::sharing::Account;
 
@@ -29,7 +32,12 @@ use crate::sharing::Account;
 /// syncer renews every day. In the control cluster it makes the Secret NAME-kubeconfig and the WorkloadCluster NAME, and
 /// waits until the syncer has found the cluster and Argo Workflows in it.
 ///
-/// Of your kubeconfig only the workload cluster's address and CA are handed on, none of your credentials. Joining again
+/// With --pull it is the other way round, for clusters that the control cluster cannot reach: a syncer inside of the
+/// workload cluster (chart argosy-member with agent.cluster=NAME) signs in to the control cluster as the account
+/// argosy-agent-NAME, which may change no other cluster's workflows. --server and --certificate-authority then say how the
+/// control cluster is reached from there.
+///
+/// Of your kubeconfig only the other cluster's address and CA are handed on, none of your credentials. Joining again
 /// changes what is given and leaves the rest. Needs an administrator's rights in both clusters.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -60,6 +68,9 @@ pub struct JoinArgs {
     /// (syncer.copySecrets)
     #[arg(long, value_name = "KIND,…", value_delimiter = ',', value_enum)]
     copy: Option<Vec<Copied>>,
+    /// A syncer inside of the workload cluster serves it; nobody needs a way into the cluster
+    #[arg(long, conflicts_with = "renew")]
+    pull: bool,
     /// Only get a new token for a cluster that has joined, such as one whose credentials have expired
     #[arg(long, conflicts_with_all = ["labels", "namespaces", "create_namespaces", "copy", "server", "certificate_authority"])]
     renew: bool,
@@ -83,6 +94,10 @@ Examples:
 
   # A cluster that the syncer reaches at another address than you do
   kubectl argosy join kind --member-context kind-wec --namespaces '*' --server https://172.18.0.3:6443
+
+  # A cluster that the control cluster cannot reach; the syncer inside of it comes with the chart
+  helm install argosy-member charts/argosy-member -n argosy --create-namespace --kube-context oslo --set agent.cluster=oslo
+  kubectl argosy join oslo --pull --member-context oslo --namespaces science --server https://control.example.com:6443
 
   # A new token, after the cluster could not be reached for 7 days
   kubectl argosy join paris --member-context paris --renew";
@@ -120,7 +135,7 @@ fn consent(text: &str) -> Result<String, String> {
 }
 
 /// Both clusters, as their administrator.
-struct Sides {
+pub struct Sides {
     control: Client,
     control_uid: String,
     member: Client,
@@ -133,9 +148,15 @@ pub async fn run(args: JoinArgs, control: &ControlArgs) -> Result<()> {
     let kubeconfig = args.member.kubeconfig(control)?;
     // What the syncer could not use needs no request.
     let context = args.member.member_context.as_deref();
-    let endpoint = match args.renew {
-        true => None,
-        false => Some(member::endpoint(&kubeconfig, context, &args.way, |file| std::fs::read(file))?),
+    let read = |file: &str| std::fs::read(file);
+    let endpoint = match (args.renew, args.pull) {
+        (true, _) => None,
+        (false, false) => Some(member::endpoint(&kubeconfig, context, &args.way, read)?),
+        (false, true) => {
+            let kubeconfig = connect::read(control.kubeconfig.as_deref())?;
+            let kubeconfig = kubeconfig.context("there is no kubeconfig of the control cluster: give one with --kubeconfig")?;
+            Some(member::endpoint(&kubeconfig, control.context.as_deref(), &args.way, read)?)
+        }
     };
     let member = args.member.client(kubeconfig).await?;
     let control = control.client().await?;
@@ -149,8 +170,15 @@ pub async fn run(args: JoinArgs, control: &ControlArgs) -> Result<()> {
     refuse::clusters(&args.name, &known, &sides.control_uid, &sides.member_uid)?;
     refuse::strangers(&args.name, &known, args.force)?;
     match endpoint {
-        Some(endpoint) => join(&args, &sides, &known, &endpoint).await?,
-        None => renew(&args, &sides, &known).await?,
+        Some(endpoint) => {
+            warn_of_loopback(&endpoint);
+            match args.pull {
+                false => push::join(&args, &sides, &known, &endpoint).await?,
+                true => pull::join(&args, &sides, &known, &endpoint).await?,
+            }
+        }
+        None if known.is_pull() => pull::renew(&args, &sides).await?,
+        None => push::renew(&args, &sides, &known).await?,
     }
     if !args.no_wait {
         wait::until_ready(&sides.control, &args.name, args.timeout).await?;
@@ -159,8 +187,7 @@ pub async fn run(args: JoinArgs, control: &ControlArgs) -> Result<()> {
     crate::print(&format!("workloadcluster.argosy.dev/{} {done}\n", args.name))
 }
 
-async fn join(args: &JoinArgs, sides: &Sides, known: &Known, endpoint: &Endpoint) -> Result<()> {
-    let (name, namespace) = (&args.name, &args.member.member_namespace);
+fn warn_of_loopback(endpoint: &Endpoint) {
     if member::is_loopback(&endpoint.server) {
         eprintln!(
             "warning: {} means the machine that asks, so the syncer may not reach the cluster by it; say with --server \
@@ -168,59 +195,26 @@ async fn join(args: &JoinArgs, sides: &Sides, known: &Known, endpoint: &Endpoint
             endpoint.server
         );
     }
+}
+
+/// Makes the account in the workload cluster; answers what the WorkloadCluster is to be.
+async fn make_account(args: &JoinArgs, sides: &Sides, known: &Known, mode: SyncMode) -> Result<Wish> {
+    let (name, namespace) = (&args.name, &args.member.member_namespace);
     let before = known.cluster.as_ref().map(|cluster| &cluster.spec);
     let create_namespaces = args.create_namespaces.or(before.map(|spec| spec.create_namespaces));
     // What was not asked for is not granted, and the WorkloadCluster says the same.
     let kinds = args.copy.as_deref().map(consented);
     let copy = kinds.or(before.map(|spec| spec.copy.clone())).unwrap_or(Grants::NONE.copy);
+    refuse::secrets(mode, &copy)?;
     let grants = Grants { create_namespaces: create_namespaces.unwrap_or_default(), copy: copy.clone() };
     // Another WorkloadCluster that signs in with the same account keeps the rights it needs.
     let others = Account { member: &sides.member, namespace }.others(&sides.control, &args.namespace, name).await?;
     let grants = others.iter().fold(grants, |grants, other| grants.and(&other.spec));
-    let account = account::objects(namespace, &sides.control_uid, &grants)?;
-    account::apply(&sides.member, namespace, &account, &sides.control_uid, args.force).await?;
-    let token = account::token(&sides.member, namespace).await?;
-    let kubeconfig = kubeconfig::compose(name, endpoint, &token.text);
-    trial::sign_in(&kubeconfig, &sides.member_uid).await?;
-    report(&token);
-
-    register::write_secret(&sides.control, &args.namespace, name, known.secret.as_ref(), None, &kubeconfig).await?;
+    let agent = (mode == SyncMode::Pull).then_some(name.as_str());
+    let account = account::objects(namespace, &sides.control_uid, &grants, agent)?;
+    account::apply(&sides.member, Some(namespace), &account, &sides.control_uid, args.force).await?;
     let labels: BTreeMap<String, String> = args.labels.iter().cloned().collect();
-    let wish = Wish { labels, namespaces: args.namespaces.clone(), create_namespaces, copy };
-    register::write_cluster(&sides.control, name, known.cluster.as_ref(), &wish).await
-}
-
-/// Puts a new token into the kubeconfig that is there.
-async fn renew(args: &JoinArgs, sides: &Sides, known: &Known) -> Result<()> {
-    let name = &args.name;
-    let (cluster, secret) = known.joined(name)?;
-    let key = &cluster.spec.kubeconfig_secret.key;
-    let old = register::kubeconfig(secret, key)?;
-    let namespace = &args.member.member_namespace;
-    if let Some(account) = account::objects(namespace, &sides.control_uid, &Grants::NONE)?.first() {
-        // Another control cluster's account may have the same name.
-        account.check(&sides.member, &sides.control_uid, args.force).await?;
-    }
-    let token = account::token(&sides.member, namespace).await?;
-    let renewed = kubeconfig::with_token(old, &token.text).with_context(|| {
-        format!("the kubeconfig of {name} signs in with no token, so there is none to renew; join it without --renew")
-    })?;
-    trial::sign_in(&renewed, &sides.member_uid).await?;
-    report(&token);
-    register::write_secret(&sides.control, &args.namespace, name, Some(secret), Some(key), &renewed).await
-}
-
-fn report(token: &Token) {
-    let until = token.expires.map(|expires| format!(", good until {expires}")).unwrap_or_default();
-    eprintln!("got a token{until}");
-    // The syncer renews a token when half of its time is over, at the latest after a day.
-    if token.hours().is_some_and(|hours| hours < 24) {
-        eprintln!(
-            "warning: the workload cluster grants tokens of {} h only: after a longer cut `kubectl argosy join --renew` \
-             is needed",
-            token.hours().unwrap_or_default()
-        );
-    }
+    Ok(Wish { mode, labels, namespaces: args.namespaces.clone(), create_namespaces, copy })
 }
 
 /// Name of the Secret that `join` makes.

@@ -1,6 +1,7 @@
 //! What `join` does not do, and why.
 
-use argosy_api::names;
+use argosy_api::workload_cluster::Copy;
+use argosy_api::{SyncMode, names};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use thiserror::Error;
@@ -30,6 +31,16 @@ pub enum Refusal {
          this one, or `kubectl argosy leave {name}` first"
     )]
     OtherCluster { name: String, known: String, given: String },
+    #[error(
+        "Secrets are not copied to a cluster whose own syncer pulls: its account in the control cluster would have to read \
+         them in every namespace; put there what workflows need, and leave secrets out of --copy"
+    )]
+    Secrets,
+}
+
+/// Whether these kinds of objects can be copied in this mode.
+pub fn secrets(mode: SyncMode, copy: &Copy) -> Result<(), Refusal> {
+    if mode == SyncMode::Pull && copy.secrets { Err(Refusal::Secrets) } else { Ok(()) }
 }
 
 /// Whether a cluster can have this name, which becomes a label's value.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
-use argosy_api::WorkloadCluster;
-use argosy_api::workload_cluster::{Copy, SECRET_KEY};
+use argosy_api::workload_cluster::{Copy, SECRET_KEY, SecretKey};
+use argosy_api::{SyncMode, WorkloadCluster};
 use argosy_runtime::client::within;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
@@ -42,17 +42,25 @@ impl Known {
     }
 
     /// Both, of a cluster that has joined.
-    pub fn joined(&self, name: &str) -> Result<(&WorkloadCluster, &Secret)> {
+    pub fn joined(&self, name: &str) -> Result<(&SecretKey, &Secret)> {
         let again = format!("join {name} without --renew");
         let cluster = self.cluster.as_ref().with_context(|| format!("there is no WorkloadCluster {name}: {again}"))?;
-        let secret = &cluster.spec.kubeconfig_secret.name;
-        Ok((cluster, self.secret.as_ref().with_context(|| format!("there is no Secret {secret}: {again}"))?))
+        let reference = cluster.spec.kubeconfig_secret.as_ref();
+        let reference = reference.with_context(|| format!("WorkloadCluster {name} has no kubeconfigSecret: {again}"))?;
+        let secret = self.secret.as_ref();
+        Ok((reference, secret.with_context(|| format!("there is no Secret {}: {again}", reference.name))?))
+    }
+
+    /// Whether a syncer inside of the cluster serves it.
+    pub fn is_pull(&self) -> bool {
+        self.cluster.as_ref().is_some_and(|cluster| cluster.spec.sync_mode == SyncMode::Pull)
     }
 }
 
 /// Name of the Secret that a cluster uses, or will when it has joined.
 pub fn secret_of(name: &str, cluster: Option<&WorkloadCluster>) -> String {
-    cluster.map_or_else(|| secret_name(name), |cluster| cluster.spec.kubeconfig_secret.name.clone())
+    let reference = cluster.and_then(|cluster| cluster.spec.kubeconfig_secret.as_ref());
+    reference.map_or_else(|| secret_name(name), |reference| reference.name.clone())
 }
 
 /// The WorkloadCluster of this name, if there is one.
@@ -113,6 +121,7 @@ pub async fn write_secret(
 
 /// What a WorkloadCluster is to be.
 pub struct Wish {
+    pub mode: SyncMode,
     pub labels: BTreeMap<String, String>,
     pub namespaces: Vec<String>,
     /// `None` leaves it as it is.
@@ -125,8 +134,10 @@ impl Wish {
     fn patch(&self, name: &str, known: Option<&WorkloadCluster>) -> Value {
         let mut labels = self.labels.clone();
         labels.extend(ownership::labels(name));
+        let secret = (self.mode == SyncMode::Push).then(|| json!({"name": secret_of(name, known), "key": SECRET_KEY}));
         let mut spec = json!({
-            "kubeconfigSecret": {"name": secret_of(name, known), "key": SECRET_KEY},
+            "syncMode": self.mode,
+            "kubeconfigSecret": secret,
             "namespaces": self.namespaces,
             "copy": self.copy,
         });
@@ -172,6 +183,7 @@ mod tests {
     #[test]
     fn joining_again_changes_what_is_given() {
         let wish = Wish {
+            mode: SyncMode::Push,
             labels: [("env".to_owned(), "prod".to_owned())].into(),
             namespaces: vec!["a".into()],
             create_namespaces: None,
@@ -183,16 +195,18 @@ mod tests {
             wish.patch("c", None),
             json!({
                 "metadata": {"name": "c", "labels": ours},
-                "spec": {"kubeconfigSecret": {"name": "c-kubeconfig", "key": "kubeconfig"}, "namespaces": ["a"], "copy": copy},
+                "spec": {"syncMode": "Push", "kubeconfigSecret": {"name": "c-kubeconfig", "key": "kubeconfig"}, "namespaces": ["a"], "copy": copy},
             })
         );
         assert_eq!(
             wish.patch("c", Some(&known())),
             json!({
                 "metadata": {"name": "c", "labels": ours},
-                "spec": {"kubeconfigSecret": {"name": "s", "key": "kubeconfig"}, "namespaces": ["a"], "copy": copy},
+                "spec": {"syncMode": "Push", "kubeconfigSecret": {"name": "s", "key": "kubeconfig"}, "namespaces": ["a"], "copy": copy},
             })
         );
+        let pulled = Wish { mode: SyncMode::Pull, ..wish }.patch("c", Some(&known()));
+        assert_eq!((&pulled["spec"]["syncMode"], &pulled["spec"]["kubeconfigSecret"]), (&json!("Pull"), &json!(null)));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! What is to be done once for the whole control cluster, by whichever replica holds the placer's Lease: workflows that
-//! wait are placed, those of lost clusters wait again, it is noted where policies rule, and WorkloadClusters follow ClusterProfiles.
+//! wait are placed, those of lost clusters wait again, it is noted where policies rule and which clusters' own syncers are
+//! silent, and WorkloadClusters follow ClusterProfiles.
 
+mod agents;
 mod lost;
 mod notes;
 mod profiles;
@@ -56,6 +58,7 @@ pub async fn run(shared: Shared, shutdown: CancellationToken) {
             () = lease.keep() => {}
             () = placer.place() => {}
             () = placer.note() => {}
+            () = agents::follow(&placer) => {}
             () = lost::follow(&placer) => {}
             () = profiles::follow(&placer) => {}
             () = shutdown.cancelled() => {}

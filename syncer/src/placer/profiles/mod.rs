@@ -6,7 +6,7 @@ mod plan;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use argosy_api::workload_cluster::{ArgoServer, Copy, SECRET_KEY, SECRET_SUFFIX, SecretKey};
+use argosy_api::workload_cluster::{ArgoServer, Copy, SECRET_KEY, SECRET_SUFFIX, SecretKey, SyncMode};
 use argosy_api::{WorkloadCluster, WorkloadClusterSpec, names};
 use argosy_runtime::client::{RequestError, within};
 use argosy_runtime::snapshot::Snapshot;
@@ -155,7 +155,8 @@ async fn create(
     labels: &BTreeMap<String, String>,
 ) -> Result<WorkloadCluster, RequestError> {
     let spec = WorkloadClusterSpec {
-        kubeconfig_secret: SecretKey { name: format!("{name}{SECRET_SUFFIX}"), key: SECRET_KEY.to_owned() },
+        sync_mode: SyncMode::Push,
+        kubeconfig_secret: Some(SecretKey { name: format!("{name}{SECRET_SUFFIX}"), key: SECRET_KEY.to_owned() }),
         cordoned: false,
         namespaces: Vec::new(),
         create_namespaces: false,

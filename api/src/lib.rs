@@ -16,4 +16,6 @@ pub use placement_policy::{
 };
 pub use records::{Candidate, Delivery, Placement, RuleSource};
 pub use workflow::Workflow;
-pub use workload_cluster::{Capacity, NodeGroup, SyncMode, WorkloadCluster, WorkloadClusterSpec, WorkloadClusterStatus};
+pub use workload_cluster::{
+    Capacity, NodeGroup, SyncMode, WorkloadCluster, WorkloadClusterSpec, WorkloadClusterStatus,
+};

@@ -71,6 +71,10 @@ pub const INTENTS_DONE: &str = "argosy.dev/intents-done";
 /// Label on a copy: the identity of the control cluster that it came from.
 pub const CONTROL: &str = "argosy.dev/control";
 
+/// Annotation on a copy: the UID of the kube-system namespace of the control cluster that made it. One that was rebuilt may
+/// have the same identity, and none of the originals: nothing is done about such a copy until it is adopted.
+pub const CONTROL_CLUSTER: &str = "argosy.dev/control-cluster";
+
 /// Label on a copy: the UID of its original.
 pub const ORIGIN: &str = "argosy.dev/origin";
 

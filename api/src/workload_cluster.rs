@@ -19,6 +19,8 @@ pub const UNREACHABLE: &str = "Unreachable";
 pub const ARGO_READY: &str = "ArgoReady";
 /// Type of the condition that says whether nodes and pods there can be counted.
 pub const CAPACITY_KNOWN: &str = "CapacityKnown";
+/// Type of the condition that is there, and false, while the cluster has copies that another control cluster made.
+pub const ADOPTED: &str = "Adopted";
 
 /// What follows a cluster's name in the name of the Secret with its kubeconfig, where we choose that.
 pub const SECRET_SUFFIX: &str = "-kubeconfig";
@@ -28,7 +30,8 @@ pub const SECRET_KEY: &str = "kubeconfig";
 const NOT_LOCAL: &str = "'local' means the control cluster itself, so no WorkloadCluster may have that name";
 const NOT_LONG: &str = "the name becomes a label value (kubestellar.io/cluster), so it may have at most 63 characters";
 const LONGEST: usize = 63;
-const NO_WAY: &str = "with syncMode Push (the default) spec.kubeconfigSecret says how the cluster is reached; with Pull there is none";
+const NO_WAY: &str =
+    "with syncMode Push (the default) spec.kubeconfigSecret says how the cluster is reached; with Pull there is none";
 
 /// Why no WorkloadCluster may have a name that other objects may.
 pub fn unfit(name: &str) -> Option<&'static str> {
@@ -156,7 +159,7 @@ fn default_key() -> String {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadClusterStatus {
-    /// `Ready`, `ArgoReady` and `CapacityKnown`.
+    /// `Ready`, `ArgoReady` and `CapacityKnown`; `Adopted` where it is false.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

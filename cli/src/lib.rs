@@ -1,5 +1,6 @@
 //! `kubectl argosy`: a file for each verb. `connect` finds the clusters as kubectl does.
 
+mod adopt;
 mod ask;
 mod clusters;
 mod connect;
@@ -46,6 +47,7 @@ Examples:
 enum Verb {
     Join(join::JoinArgs),
     Leave(leave::LeaveArgs),
+    Adopt(adopt::AdoptArgs),
     #[command(visible_alias = "cluster")]
     Clusters(clusters::ClustersArgs),
     Explain(explain::ExplainArgs),
@@ -59,6 +61,7 @@ pub async fn main() -> ExitCode {
     let done = match verb {
         Verb::Join(args) => join::run(args, &control).await,
         Verb::Leave(args) => leave::run(args, &control).await,
+        Verb::Adopt(args) => adopt::run(args, &control).await,
         Verb::Clusters(args) => clusters::run(args, &control).await,
         Verb::Explain(args) => explain::run(args, &control).await,
         Verb::Suspend(args) => suspend::suspend(args, &control).await,

@@ -51,7 +51,10 @@ pub struct Shared {
     pub namespace: String,
     /// Who this process is, among the holders of Leases.
     pub identity: String,
+    /// Who this control cluster is on its copies.
     pub control_id: String,
+    /// UID of its kube-system namespace.
+    pub control_uid: String,
     /// How long copies of what workflows refer to stay where none uses them.
     pub keep_unused: Duration,
     pub known: Arc<Known>,
@@ -136,7 +139,8 @@ impl ClusterTask {
             Ok(connected) => connected,
             Err(trouble) => return End::Trouble(trouble),
         };
-        let here = Here { cluster: self.name.clone(), cluster_uid: seen.cluster_uid };
+        let Shared { control_uid, .. } = &self.shared;
+        let here = Here { control_uid: control_uid.clone(), cluster: self.name.clone(), cluster_uid: seen.cluster_uid };
         let Shared { control, control_id, .. } = &self.shared;
         let routed = format!("{}={}", names::CLUSTER, self.name);
         // Two WorkloadClusters may lead to the same WEC: each looks after its own copies there.
@@ -159,7 +163,7 @@ impl ClusterTask {
             () = preflight::upkeep(&work) => End::Back,
             () = inventory.run() => End::Back,
             () = keep(credentials) => End::Back,
-            end = self.probe(cluster, &wec, (&work.here, &inventory), readiness) => end,
+            end = self.probe(cluster, &wec, (&work, &inventory), readiness) => end,
             () = changed(self.current.clone(), current) => End::Changed,
         }
     }
@@ -228,10 +232,10 @@ impl ClusterTask {
         &self,
         cluster: &WorkloadCluster,
         wec: &Client,
-        session: Option<(&Here, &Inventory)>,
+        session: Option<(&Work, &Inventory)>,
         readiness: &mut Readiness,
     ) -> Result<(Seen, bool), Trouble> {
-        let pinned = session.map(|(here, _)| here.cluster_uid.as_str()).or(health::pinned(cluster));
+        let pinned = session.map(|(work, _)| work.here.cluster_uid.as_str()).or(health::pinned(cluster));
         let mut is_first = true;
         loop {
             let look = health::look(wec).await.and_then(|seen| health::check_pin(pinned, seen));
@@ -239,6 +243,7 @@ impl ClusterTask {
                 Verdict::Ready(mut seen) => {
                     self.metrics.ready.set(1);
                     seen.capacity = session.and_then(|(_, inventory)| inventory.state());
+                    seen.of_before = session.and_then(|(work, _)| work.of_before());
                     self.report(cluster, Ok(seen.clone())).await;
                     return Ok((seen, is_first));
                 }
@@ -264,7 +269,7 @@ impl ClusterTask {
         &self,
         cluster: &WorkloadCluster,
         wec: &Client,
-        session: (&Here, &Inventory),
+        session: (&Work, &Inventory),
         readiness: &mut Readiness,
     ) -> End {
         loop {

@@ -23,8 +23,14 @@ const QUIET: [&str; 2] = ["suspend", "arguments"];
 
 /// Builds the copy of an original: same name and namespace, the user's labels, annotations and spec without what the
 /// rule takes out (`removed`), marked with where it comes from, and without what ties the original to the control
-/// cluster. ownerReferences would have the WEC's garbage collector delete it; finalizers would never be released there.
-pub fn copy_of(original: &WholeWorkflow, removed: &[JsonPath], control_id: &str, delivery: &Delivery) -> DynamicObject {
+/// cluster. `control`: its identity, and the UID of its kube-system namespace. ownerReferences would have the WEC's garbage collector delete it; finalizers would never be released there.
+pub fn copy_of(
+    original: &WholeWorkflow,
+    removed: &[JsonPath],
+    control: (&str, &str),
+    delivery: &Delivery,
+) -> DynamicObject {
+    let (control_id, control_uid) = control;
     let original = &without(as_created(original), removed);
     let metadata = &original.metadata;
     let mut labels = metadata.labels.clone().unwrap_or_default();
@@ -41,6 +47,7 @@ pub fn copy_of(original: &WholeWorkflow, removed: &[JsonPath], control_id: &str,
     annotations.retain(|key, _| !key.starts_with(names::PREFIX));
     annotations.extend(done.map(|done| (names::INTENTS_DONE.to_owned(), done)));
     annotations.insert(names::ATTEMPT.to_owned(), delivery.attempt.to_string());
+    annotations.insert(names::CONTROL_CLUSTER.to_owned(), control_uid.to_owned());
     annotations.insert(names::COPY.to_owned(), metadata.name.clone().unwrap_or_default());
 
     let mut spec = original.spec.clone().unwrap_or_default();
@@ -144,7 +151,7 @@ mod tests {
     fn copied(original: Value) -> Value {
         let original: WholeWorkflow = serde_json::from_value(original).unwrap();
         let delivery = Delivery { attempt: 2, cluster: "c1".into(), cluster_uid: "k".into(), copy: None, moved: None };
-        serde_json::to_value(copy_of(&original, &[], "control-id", &delivery)).unwrap()
+        serde_json::to_value(copy_of(&original, &[], ("control-id", "control-uid"), &delivery)).unwrap()
     }
 
     #[test]
@@ -176,7 +183,8 @@ mod tests {
                         "app": "x", "kubestellar.io/cluster": "c1", "workflows.argoproj.io/creator": "me",
                         "argosy.dev/control": "control-id", "argosy.dev/origin": "u"
                     },
-                    "annotations": {"note": "n", "argosy.dev/copy": "a", "argosy.dev/attempt": "2"}
+                    "annotations": {"note": "n", "argosy.dev/copy": "a", "argosy.dev/attempt": "2",
+                                    "argosy.dev/control-cluster": "control-uid"}
                 },
                 "spec": {"entrypoint": "e", "arguments": {}}
             })
@@ -226,13 +234,14 @@ mod tests {
             ["$.metadata.labels['drop/it']", "$.metadata.name", "$.spec.list[?@.x]", "$.spec.nothing", "$.status"];
         let removed: Vec<JsonPath> = removed.iter().map(|path| JsonPath::parse(path).unwrap()).collect();
         let delivery = Delivery { attempt: 1, cluster: "c1".into(), cluster_uid: "k".into(), copy: None, moved: None };
-        let copy = serde_json::to_value(copy_of(&original, &removed, "control-id", &delivery)).unwrap();
+        let copy =
+            serde_json::to_value(copy_of(&original, &removed, ("control-id", "control-uid"), &delivery)).unwrap();
         assert_eq!(copy["spec"], json!({"entrypoint": "e", "list": [{"y": 3}]}));
         assert_eq!((&copy["metadata"]["name"], &copy["metadata"]["namespace"]), (&json!("a"), &json!("team")));
         let labels: Vec<&String> = copy["metadata"]["labels"].as_object().unwrap().keys().collect();
         assert_eq!(labels, ["argosy.dev/control", "argosy.dev/origin", "keep", "kubestellar.io/cluster"]);
         let all = [JsonPath::parse("$.metadata.labels").unwrap()];
-        let copy = copy_of(&original, &all, "control-id", &delivery);
+        let copy = copy_of(&original, &all, ("control-id", "control-uid"), &delivery);
         assert_eq!(copy.metadata.labels.unwrap()["kubestellar.io/cluster"], "c1");
     }
 }

@@ -64,7 +64,7 @@ impl Work {
                 return self.wait(key, original, format!("not delivered to {}: {why}", self.here.cluster)).await;
             }
         };
-        let mut copy = copy_of(&whole, &removed, &self.shared.control_id, delivery);
+        let mut copy = copy_of(&whole, &removed, (&self.shared.control_id, &self.shared.control_uid), delivery);
         if let Err(why) = self.preflight(&mut copy).await? {
             return self.wait(key, original, format!("waits for cluster {}: {why}", self.here.cluster)).await;
         }

@@ -68,6 +68,8 @@ pub struct Copy {
     pub attempt: u32,
     /// Whether our finalizer is on it.
     pub held: bool,
+    /// The control cluster that made it, as far as that is known.
+    pub control_cluster: Option<String>,
     /// Whether it was made from another workflow in the WEC, and only inherited that it is a copy.
     pub inherited: bool,
     pub shutdown: Option<String>,
@@ -153,6 +155,7 @@ impl Copy {
         Self {
             origin: object.labels().get(names::ORIGIN).cloned().unwrap_or_default(),
             attempt: object.annotations().get(names::ATTEMPT).and_then(|n| n.parse().ok()).unwrap_or_default(),
+            control_cluster: object.annotations().get(names::CONTROL_CLUSTER).cloned(),
             held: object.finalizers().iter().any(|finalizer| finalizer == names::STATUS_RETURN),
             inherited,
             completed: is_completed(&object),

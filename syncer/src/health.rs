@@ -1,6 +1,6 @@
 //! What is found out about a WEC, and how it is told: the conditions of its WorkloadCluster.
 
-use argosy_api::workload_cluster::{ARGO_READY, CAPACITY_KNOWN, READY, UNREACHABLE};
+use argosy_api::workload_cluster::{ADOPTED, ARGO_READY, CAPACITY_KNOWN, READY, UNREACHABLE};
 use argosy_api::{WorkloadCluster, WorkloadClusterStatus, workflow};
 use argosy_runtime::client::{RequestError, within};
 use k8s_openapi::api::core::v1::Namespace;
@@ -33,6 +33,8 @@ pub struct Seen {
     pub argo: Result<(), Trouble>,
     /// What the inventory says; `None` while it does not know.
     pub capacity: Option<Result<(), Trouble>>,
+    /// How many copies there another control cluster made; `None` while that is not known.
+    pub of_before: Option<usize>,
 }
 
 impl Trouble {
@@ -58,6 +60,7 @@ pub async fn look(wec: &Client) -> Result<Seen, Trouble> {
         version: version.git_version,
         argo: look_for_argo(wec).await,
         capacity: None,
+        of_before: None,
     })
 }
 
@@ -97,6 +100,23 @@ pub fn status_after(
                 Some(Err(trouble)) => set(CAPACITY_KNOWN, "False", trouble.reason, &trouble.message),
                 None => {}
             }
+            match seen.of_before {
+                Some(0) => status.conditions.retain(|condition| condition.type_ != ADOPTED),
+                Some(count) => {
+                    let message = format!(
+                        "{count} workflows there were delivered by a control cluster that this one has taken the place of; \
+                         nothing is done about them until `kubectl argosy adopt` binds them to originals here"
+                    );
+                    condition::set(
+                        &mut status.conditions,
+                        ADOPTED,
+                        ("False", "OtherControlCluster", &message),
+                        generation,
+                        now,
+                    );
+                }
+                None => {}
+            }
             status.cluster_uid.get_or_insert_with(|| seen.cluster_uid.clone());
             status.kubernetes_version = Some(seen.version.clone());
         }
@@ -130,11 +150,7 @@ pub fn check_pin(pinned: Option<&str>, seen: Seen) -> Result<Seen, Trouble> {
 }
 
 /// Writes what a look found, if it is news.
-pub async fn report(
-    control: &Client,
-    name: &str,
-    look: &Result<Seen, Trouble>,
-) -> Result<(), RequestError> {
+pub async fn report(control: &Client, name: &str, look: &Result<Seen, Trouble>) -> Result<(), RequestError> {
     let api: Api<WorkloadCluster> = Api::all(control.clone());
     let mut tries = 0;
     loop {
@@ -176,7 +192,7 @@ mod tests {
     }
 
     fn seen(argo: Result<(), Trouble>) -> Result<Seen, Trouble> {
-        Ok(Seen { cluster_uid: "u".into(), version: "v1.34.4".into(), argo, capacity: None })
+        Ok(Seen { cluster_uid: "u".into(), version: "v1.34.4".into(), argo, capacity: None, of_before: None })
     }
 
     fn summary(status: &WorkloadClusterStatus) -> Vec<String> {
@@ -221,7 +237,7 @@ mod tests {
     fn another_cluster_behind_the_same_name_is_refused() {
         let mut cluster =
             WorkloadCluster::new("c", serde_json::from_str(r#"{"kubeconfigSecret":{"name":"s"}}"#).unwrap());
-        let look = || Seen { cluster_uid: "u2".into(), version: "v".into(), argo: Ok(()), capacity: None };
+        let look = || Seen { cluster_uid: "u2".into(), ..seen(Ok(())).unwrap() };
         assert!(check_pin(pinned(&cluster), look()).is_ok());
         cluster.status = Some(WorkloadClusterStatus { cluster_uid: Some("u1".into()), ..Default::default() });
         assert_eq!(check_pin(pinned(&cluster), look()).unwrap_err().reason, "OtherCluster");

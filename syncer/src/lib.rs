@@ -15,8 +15,8 @@ mod end;
 mod finish;
 mod health;
 mod hydrate;
-mod intents;
 mod inside;
+mod intents;
 mod inventory;
 mod kubeconfig;
 mod lease;
@@ -73,10 +73,8 @@ pub async fn run(args: Args) -> Result<()> {
     let admin = admin::serve(listener, registry, Arc::new(is_ready), shutdown.clone().cancelled_owned());
 
     let work = async {
-        let control_id = match control_id {
-            Some(id) => id,
-            None => kube_system_uid(&control).await.context("cannot read the control cluster's identity")?,
-        };
+        let control_uid = kube_system_uid(&control).await.context("cannot read the control cluster's identity")?;
+        let control_id = control_id.unwrap_or_else(|| control_uid.clone());
         tokio::select! {
             () = known.synced() => {}
             () = shutdown.cancelled() => return Ok(()),
@@ -86,7 +84,18 @@ pub async fn run(args: Args) -> Result<()> {
         let (members, roll) = Members::new(control.clone(), &namespace, &identity);
         let inside = inside.map(Arc::new);
         let is_inside = inside.is_some();
-        let shared = Shared { control, namespace, identity, control_id, keep_unused, known, announcer, members, inside };
+        let shared = Shared {
+            control,
+            namespace,
+            identity,
+            control_id,
+            control_uid,
+            keep_unused,
+            known,
+            announcer,
+            members,
+            inside,
+        };
         let registry = registry::run(shared.clone(), metrics, shutdown.clone());
         if is_inside {
             // Whatever is about more than its own cluster is not for it to do.

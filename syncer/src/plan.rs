@@ -9,9 +9,11 @@ use crate::desk::{Copy, CopyStatus, Original};
 use crate::size::Form;
 use crate::status::{Returned, StatusError};
 
-/// The cluster whose workflows are decided about.
+/// The cluster whose workflows are decided about, and for whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Here {
+    /// UID of the control cluster's kube-system namespace.
+    pub control_uid: String,
     /// Name of the WorkloadCluster.
     pub cluster: String,
     /// UID of the WEC's kube-system namespace.
@@ -107,12 +109,37 @@ pub enum Returning {
 /// the watches know.
 pub fn plan(original: Option<&Original>, copy: Option<&Copy>, here: &Here, how: Returning) -> Step {
     let copy = copy.filter(|copy| !copy.inherited);
-    match (original.filter(|original| !original.deleting), copy) {
+    let original = original.filter(|original| !original.deleting);
+    if let Some(copy) = copy.filter(|copy| copy.is_of_another(&here.control_uid)) {
+        return beside(original, copy, here);
+    }
+    match (original, copy) {
         (None, None) => Step::Rest,
         (None, Some(copy)) => remove(copy),
         // A namesake of ours whose original has made way for this one.
         (Some(original), Some(copy)) if copy.origin != original.uid => remove(copy),
         (Some(original), copy) => next(original, copy, here, how),
+    }
+}
+
+impl Copy {
+    /// Whether another control cluster made it, which this one has taken the place of.
+    pub fn is_of_another(&self, control_uid: &str) -> bool {
+        !self.inherited && self.control_cluster.as_ref().is_some_and(|made_by| made_by != control_uid)
+    }
+}
+
+/// The copy is another control cluster's: that its original is not here means nothing.
+fn beside(original: Option<&Original>, copy: &Copy, here: &Here) -> Step {
+    let message = format!(
+        "cluster {0} has a workflow of this name that was delivered by a control cluster of before (kube-system UID {1}): \
+         `kubectl argosy adopt {0}` binds it to this one",
+        here.cluster,
+        copy.control_cluster.as_deref().unwrap_or_default()
+    );
+    match original {
+        Some(original) if !original.completed && !original.says(&message) => Step::Tell(message),
+        _ => Step::Rest,
     }
 }
 
@@ -285,7 +312,7 @@ mod tests {
     const SHOWN: Returning = Returning::Shown(Form::Whole);
 
     fn here() -> Here {
-        Here { cluster: "c1".into(), cluster_uid: "k1".into() }
+        Here { control_uid: "k0".into(), cluster: "c1".into(), cluster_uid: "k1".into() }
     }
 
     fn original() -> Original {
@@ -298,7 +325,7 @@ mod tests {
     }
 
     fn moved(original: Original) -> Original {
-        let nowhere = Here { cluster: String::new(), cluster_uid: String::new() };
+        let nowhere = Here { cluster: String::new(), cluster_uid: String::new(), ..here() };
         Original { delivery: Some(Ok(attempt(1, Some("lost".into()), &nowhere))), ..original }
     }
 
@@ -397,6 +424,10 @@ mod tests {
     #[case::forged_record(Some(Original { delivery: Some(Err("expected value".into())), ..original() }), None, "Fail: annotation argosy.dev/delivery cannot be read: expected value")]
     #[case::deleted_and_held_by_others(None, Some(Copy { deleting: true, held: false, ..copy() }), "Rest")]
     #[case::made_from_a_copy_in_the_wec(None, Some(Copy { inherited: true, ..copy() }), "Rest")]
+    #[case::of_another_control_cluster(None, Some(Copy { control_cluster: Some("k9".into()), ..copy() }), "Rest")]
+    #[case::of_this_control_cluster(None, Some(Copy { control_cluster: Some("k0".into()), ..copy() }), "Remove")]
+    #[case::in_the_way_of_an_original(Some(delivered(None)), Some(Copy { control_cluster: Some("k9".into()), origin: "o0".into(), ..copy() }), "Tell")]
+    #[case::beside_one_that_has_ended(Some(done(delivered(Some("c")))), Some(Copy { control_cluster: Some("k9".into()), origin: "o0".into(), ..copy() }), "Rest")]
     #[case::hostile_status(Some(delivered(Some("c"))), Some(with_status(json!([1]), copy())), "Unreadable")]
     fn steps(#[case] original: Option<Original>, #[case] copy: Option<Copy>, #[case] expected: &str) {
         assert_eq!(name(&plan(original.as_ref(), copy.as_ref(), &here(), AT_ONCE)), expected);

@@ -100,7 +100,7 @@ mod tests {
     use serde_json::json;
 
     fn seen() -> Seen {
-        Seen { cluster_uid: "u".into(), version: "v".into(), argo: Ok(()), capacity: None }
+        Seen { cluster_uid: "u".into(), version: "v".into(), argo: Ok(()), capacity: None, of_before: None }
     }
 
     /// Looks as letters: `o` an answer, `u` none, `f` a refusal, `!` a change of the Secret. Verdicts likewise: `R`

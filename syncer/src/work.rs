@@ -193,6 +193,12 @@ impl Work {
         self.copies.is_synced().then(|| u32::try_from(count()).unwrap_or(u32::MAX))
     }
 
+    /// How many copies there are that a control cluster of before made; `None` until they have been listed.
+    pub fn of_before(&self) -> Option<usize> {
+        let count = || self.copies.count(|copy| copy.is_of_another(&self.here.control_uid));
+        self.copies.is_synced().then(count)
+    }
+
     /// Works until cancelled.
     pub async fn run(self: Arc<Self>) {
         let mut workers = JoinSet::new();

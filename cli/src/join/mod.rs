@@ -154,7 +154,8 @@ pub async fn run(args: JoinArgs, control: &ControlArgs) -> Result<()> {
         (false, false) => Some(member::endpoint(&kubeconfig, context, &args.way, read)?),
         (false, true) => {
             let kubeconfig = connect::read(control.kubeconfig.as_deref())?;
-            let kubeconfig = kubeconfig.context("there is no kubeconfig of the control cluster: give one with --kubeconfig")?;
+            let kubeconfig =
+                kubeconfig.context("there is no kubeconfig of the control cluster: give one with --kubeconfig")?;
             Some(member::endpoint(&kubeconfig, control.context.as_deref(), &args.way, read)?)
         }
     };

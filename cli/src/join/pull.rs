@@ -97,7 +97,9 @@ pub async fn leave(
     let there = ask(&format!("read {title}"), api.get_opt(&name)).await?;
     if there.is_some_and(|there| is_ours(Some(there.labels()), control_uid)) {
         ask(&format!("delete {title}"), api.delete(&name, &Default::default())).await?;
-        eprintln!("deleted {title}; a syncer that runs there (chart argosy-member, agent.cluster) is to be uninstalled");
+        eprintln!(
+            "deleted {title}; a syncer that runs there (chart argosy-member, agent.cluster) is to be uninstalled"
+        );
     }
     Ok(())
 }

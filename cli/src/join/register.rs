@@ -46,7 +46,8 @@ impl Known {
         let again = format!("join {name} without --renew");
         let cluster = self.cluster.as_ref().with_context(|| format!("there is no WorkloadCluster {name}: {again}"))?;
         let reference = cluster.spec.kubeconfig_secret.as_ref();
-        let reference = reference.with_context(|| format!("WorkloadCluster {name} has no kubeconfigSecret: {again}"))?;
+        let reference =
+            reference.with_context(|| format!("WorkloadCluster {name} has no kubeconfigSecret: {again}"))?;
         let secret = self.secret.as_ref();
         Ok((reference, secret.with_context(|| format!("there is no Secret {}: {again}", reference.name))?))
     }

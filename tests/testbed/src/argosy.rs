@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use crate::cluster::{played, token};
 use crate::layout::{Nodes, write_file};
 use crate::process::{self, Daemon, run, wait_until};
-use crate::{Cluster, Testbed, cargo, images, links, programs};
+use crate::{Cluster, Testbed, cargo, further, images, links, programs};
 
 /// The namespace of Argosy in every cluster.
 pub const NAMESPACE: &str = "argosy";
@@ -33,7 +33,7 @@ const REPLICAS: usize = 3;
 
 const REGISTRY: &str = "ghcr.io/argosy";
 /// Enough to see each step of a workflow.
-const LOG: &str = "info,argosy_syncer=debug";
+pub(crate) const LOG: &str = "info,argosy_syncer=debug";
 const FIELD_MANAGER: &str = "testbed";
 /// How long installing may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -89,7 +89,7 @@ fn content_tag(files: &[PathBuf]) -> Result<String> {
 
 /// Installs the chart for programs outside of the cluster, and starts these.
 async fn start_processes(testbed: &mut Testbed, built: &[PathBuf], with_links: bool) -> Result<()> {
-    for name in replicas(WEBHOOK) {
+    for name in replicas(WEBHOOK).into_iter().chain([further::WEBHOOK.to_owned()]) {
         testbed.state.port(&serving_port(&name))?;
     }
     for name in replicas(WEBHOOK).into_iter().chain(replicas(SYNCER)) {
@@ -136,7 +136,7 @@ fn admin_port(name: &str) -> String {
     format!("control/{name}-admin")
 }
 
-fn kept(testbed: &Testbed, name: &str) -> PathBuf {
+pub(crate) fn kept(testbed: &Testbed, name: &str) -> PathBuf {
     testbed.layout.cluster_dir("control").join(name)
 }
 
@@ -217,6 +217,18 @@ fn by_link(testbed: &Testbed, cluster: &Cluster, link: &str) -> Cluster {
 
 /// Installs or upgrades a chart of this workspace.
 async fn helm(testbed: &Testbed, cluster: &Cluster, release: &str, chart: &str, values: &Value) -> Result<()> {
+    helm_in(testbed, cluster, NAMESPACE, release, chart, values).await
+}
+
+/// The same in another namespace.
+pub(crate) async fn helm_in(
+    testbed: &Testbed,
+    cluster: &Cluster,
+    namespace: &str,
+    release: &str,
+    chart: &str,
+    values: &Value,
+) -> Result<()> {
     let file = testbed.layout.cluster_dir(&cluster.name).join(format!("{release}.values.json"));
     write_file(&file, values.to_string(), 0o644)?;
     let helm = testbed.programs.path("helm")?.display().to_string();
@@ -232,7 +244,7 @@ async fn helm(testbed: &Testbed, cluster: &Cluster, release: &str, chart: &str, 
             "--kubeconfig",
             &kubeconfig,
             "--namespace",
-            NAMESPACE,
+            namespace,
             "--create-namespace",
             "--values",
             &file.display().to_string(),

@@ -18,6 +18,7 @@ pub mod cli;
 pub mod cluster;
 pub mod database;
 pub mod demo;
+pub mod further;
 pub mod images;
 pub mod layout;
 pub mod links;

@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::Testbed;
 use crate::argosy::{SYNCER, WEBHOOK, replicas, serving_port};
 use crate::cluster::played::api_server;
+use crate::further::INSIDE;
 use crate::layout::{CONTROL, State};
 use crate::process::{Daemon, wait_until};
 
@@ -86,7 +87,8 @@ fn all(state: &State) -> Result<BTreeMap<String, Vec<u16>>> {
     let port = |purpose: String| state.ports.get(&purpose).copied().with_context(|| format!("no port for {purpose}"));
     let webhooks = replicas(WEBHOOK).into_iter().map(|webhook| port(serving_port(&webhook)));
     let mut links = BTreeMap::from([(to_webhook(), webhooks.collect::<Result<Vec<_>>>()?)]);
-    for program in replicas(SYNCER).into_iter().chain(replicas(WEBHOOK)) {
+    let inside = std::iter::once(INSIDE.to_owned());
+    for program in replicas(SYNCER).into_iter().chain(replicas(WEBHOOK)).chain(inside) {
         links.insert(to_control(&program), vec![port(api_server(CONTROL))?]);
     }
     for wec in state.clusters().iter().filter(|name| *name != CONTROL) {
@@ -98,6 +100,15 @@ fn all(state: &State) -> Result<BTreeMap<String, Vec<u16>>> {
 /// The port on which a link is entered; `None` where the testbed has no links.
 pub(crate) fn port(state: &State, link: &str) -> Option<u16> {
     state.ports.get(&purpose(link)).copied()
+}
+
+/// The address at which a link is entered, `https://HOST:PORT`.
+///
+/// # Errors
+/// The testbed has no such link.
+pub fn url(testbed: &Testbed, link: &str) -> Result<String> {
+    let port = port(&testbed.state, link).with_context(|| format!("there is no link {link}"))?;
+    Ok(format!("https://{}:{port}", testbed.control().host_address))
 }
 
 fn purpose(link: &str) -> String {

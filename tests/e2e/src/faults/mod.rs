@@ -2,6 +2,8 @@
 
 mod certificates;
 mod consistency;
+mod controls;
+mod credentials;
 mod deeds;
 mod lost;
 mod outage;
@@ -44,7 +46,14 @@ pub fn all() -> Vec<Fault> {
     let of_case = |is_quick| {
         move |case: Case| Fault { name: case.name.to_owned(), is_quick, run: Box::new(move |world| (case.run)(world)) }
     };
-    let quick = [lost::cases(), syncers::cases(), consistency::cases(), certificates::cases()];
+    let quick = [
+        lost::cases(),
+        syncers::cases(),
+        consistency::cases(),
+        certificates::cases(),
+        credentials::cases(),
+        controls::cases(),
+    ];
     let cells = cells().into_iter().map(of_cell);
     cells
         .chain(quick.into_iter().flatten().map(of_case(true)))

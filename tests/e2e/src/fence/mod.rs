@@ -5,6 +5,7 @@
 //! release name and namespace `argosy`, `webhook.enabled=false` and `syncer.enabled=false`: the policies and rights are
 //! under test, and neither program may help. No Argo controller is needed, nor does one do harm.
 
+mod agents;
 mod create;
 mod large;
 mod original;
@@ -104,6 +105,8 @@ enum Author {
     OwnController,
     /// The syncer, with the rights that the chart gives it.
     Syncer,
+    /// The syncer inside of this cluster, with every right there is.
+    Agent(&'static str),
     /// The syncer's name in another namespace, with every right there is.
     Namesake,
 }
@@ -119,10 +122,18 @@ enum Change {
 
 /// Every case, in the order in which they are best read.
 pub fn cases() -> Vec<FenceCase> {
-    [update::refused(), update::allowed(), update::odd(), retry::cases(), create::cases(), large::cases()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        agents::cases(),
+        update::refused(),
+        update::allowed(),
+        update::odd(),
+        retry::cases(),
+        create::cases(),
+        large::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// Waits until the API server enforces both policies, which is a moment after they are installed: it compiles them first.
@@ -187,7 +198,7 @@ impl Expect {
 }
 
 fn by_policy(message: &str) -> bool {
-    message.contains("'argosy-fence'") || message.contains("'argosy-fail-closed'")
+    ["fence", "fail-closed", "agents"].iter().any(|policy| message.contains(&format!("'argosy-{policy}'")))
 }
 
 enum Outcome {
@@ -377,6 +388,7 @@ impl Author {
             Self::Controller => (account("argo", "argo"), almighty()),
             Self::Namesake => (account("elsewhere", "argosy-syncer"), almighty()),
             Self::OwnController => (account("argo", "argo"), in_groups("argo")),
+            Self::Agent(cluster) => (account(RELEASE, &format!("argosy-agent-{cluster}")), almighty()),
             Self::Syncer => (account(RELEASE, "argosy-syncer"), in_groups(RELEASE)),
         }
     }

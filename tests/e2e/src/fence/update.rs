@@ -15,14 +15,14 @@ pub(super) const LABELS: &str = "come from the cluster that it runs in";
 const ANNOTATIONS: &str = "of the annotations argosy.dev/* of a routed workflow";
 
 pub(super) const INTENTS: &str = "/metadata/annotations/argosy.dev~1intents";
-const LABEL: &str = "/metadata/labels/kubestellar.io~1cluster";
+pub(super) const LABEL: &str = "/metadata/labels/kubestellar.io~1cluster";
 pub(super) const PHASE: &str = "/metadata/labels/workflows.argoproj.io~1phase";
 pub(super) const COMPLETED: &str = "/metadata/labels/workflows.argoproj.io~1completed";
 pub(super) const ARCHIVING: &str = "/metadata/labels/workflows.argoproj.io~1workflow-archiving-status";
-const PLACEMENT: &str = "/metadata/annotations/argosy.dev~1placement";
-const DELIVERY: &str = "/metadata/annotations/argosy.dev~1delivery";
+pub(super) const PLACEMENT: &str = "/metadata/annotations/argosy.dev~1placement";
+pub(super) const DELIVERY: &str = "/metadata/annotations/argosy.dev~1delivery";
 const SUSPEND: &str = "/metadata/annotations/argosy.dev~1suspend";
-const DONE: &str = "/metadata/annotations/argosy.dev~1intents-done";
+pub(super) const DONE: &str = "/metadata/annotations/argosy.dev~1intents-done";
 
 pub(super) fn set(path: &str, value: impl Into<Value>) -> Value {
     json!({"op": "add", "path": path, "value": value.into()})
@@ -33,7 +33,7 @@ pub(super) fn remove(path: &str) -> Value {
 }
 
 /// A JSON Patch of these operations.
-fn all<const N: usize>(operations: [Value; N]) -> Change {
+pub(super) fn all<const N: usize>(operations: [Value; N]) -> Change {
     Json(Value::Array(operations.to_vec()))
 }
 

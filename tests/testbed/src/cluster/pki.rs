@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
+use base64::engine::general_purpose::{STANDARD as BASE64, URL_SAFE_NO_PAD};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    SanType,
+    SanType, SigningKey,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::Testbed;
 use crate::layout::{create_private_dir, write_file};
 
 /// Where a cluster's certificates and keys lie; all keys can be read by their owner only.
@@ -70,6 +71,41 @@ impl Pki {
         });
         super::kubeconfig(cluster, server, &self.read("ca.crt")?, "admin", &credentials)
     }
+}
+
+/// A service account's token as it will be when its time is over: an hour ago.
+///
+/// # Errors
+/// It is no such token of this cluster's.
+pub fn expired(testbed: &Testbed, cluster: &str, token: &str) -> Result<String> {
+    let pki = Pki { dir: testbed.layout.cluster_dir(cluster).join("pki") };
+    let mut parts = token.split('.');
+    let (header, payload) = parts.next().zip(parts.next()).context("no token")?;
+    let mut claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload)?)?;
+    let ago = |hours: i64| jiff::Timestamp::now().as_second() - hours * 3600;
+    for (claim, hours) in [("iat", 2), ("nbf", 2), ("exp", 1)] {
+        claims[claim] = json!(ago(hours));
+    }
+    let signed = format!("{header}.{}", URL_SAFE_NO_PAD.encode(claims.to_string()));
+    let key = KeyPair::from_pem(&pki.read("service-accounts.key")?)?;
+    let signature = fixed(&SigningKey::sign(&key, signed.as_bytes())?).context("no ECDSA signature")?;
+    Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
+}
+
+/// An ECDSA signature over P-256 as JSON Web Signatures have it (RFC 7518, 3.4): both numbers in 32 bytes each, instead of
+/// DER's integers.
+fn fixed(der: &[u8]) -> Option<Vec<u8>> {
+    let mut rest = der.get(2..)?;
+    let mut numbers = Vec::new();
+    for _ in 0..2 {
+        let length = usize::from(*rest.get(1)?);
+        let number = rest.get(2..2 + length)?;
+        let number = &number[number.len().saturating_sub(32)..];
+        numbers.resize(numbers.len() + 32 - number.len(), 0);
+        numbers.extend_from_slice(number);
+        rest = &rest[2 + length..];
+    }
+    Some(numbers)
 }
 
 fn generate(dir: &Path, cluster: &str, names: &[&str], addresses: &[IpAddr]) -> Result<()> {

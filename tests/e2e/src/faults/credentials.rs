@@ -1,0 +1,193 @@
+//! Ways to clusters that fail for good until somebody does something: a token that has expired, and a syncer inside of its
+//! cluster that is not heard of.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, ensure};
+use argosy_api::{WorkloadCluster, kubeconfig, names};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::{Api, ResourceExt};
+use serde_json::{Value, json};
+use testbed::cluster::pki;
+use testbed::links::{self, Fault, to_control, to_wec};
+use testbed::{Cluster, further, process};
+
+use crate::cases::{Case, case};
+use crate::world::{World, labelled, phase_in, sleeping, wait_for, workflows};
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        case!("a token that expires while the link is cut ends in a condition, and join --renew mends it", expires),
+        case!("a syncer inside of its cluster serves it alone, and when it is silent the cluster is lost", inside),
+    ]
+}
+
+const WEC: &str = "cluster2";
+
+fn wec(world: &World) -> Result<&Cluster> {
+    world.testbed.cluster(WEC)
+}
+
+/// Runs `kubectl argosy` about [`WEC`] under another name.
+async fn argosy(world: &World, args: &str) -> Result<String> {
+    let member = wec(world)?.kubeconfig.display().to_string();
+    let args = format!("{args} --member-kubeconfig {member}");
+    world.run("kubectl-argosy", &args.split_whitespace().collect::<Vec<_>>(), "").await
+}
+
+/// Waits until the cluster is (or, with a reason, is not) ready; answers what it says.
+async fn ready(world: &World, name: &str, reason: Option<&str>) -> Result<String> {
+    let clusters: Api<WorkloadCluster> = Api::all(world.control.clone());
+    wait_for(&format!("{name} to be {}", reason.unwrap_or("ready")), || async {
+        let status = clusters.get(name).await?.status.unwrap_or_default();
+        let Some(ready) = status.condition("Ready") else { return Ok(Err("no condition".to_owned())) };
+        let is_so = match reason {
+            None => ready.status == "True",
+            Some(reason) => ready.status == "False" && ready.reason == reason,
+        };
+        Ok(if is_so { Ok(ready.message.clone()) } else { Err(format!("{}: {}", ready.reason, ready.message)) })
+    })
+    .await
+}
+
+async fn expires(world: World) -> Result<()> {
+    const NAME: &str = "lima";
+    let link = [to_wec(WEC)];
+    world.namespace(NAME, json!({})).await?;
+    let server = links::url(&world.testbed, &link[0])?;
+    let lived = async {
+        let account = "--member-namespace argosy-lima";
+        argosy(&world, &format!("join lima {account} --namespaces lima --create-namespaces --server {server}")).await?;
+        let running = world.create(NAME, &labelled(sleeping("outlives", 600), json!({names::CLUSTER: NAME}))).await?;
+        world.node(NAME, &running, &running, "Running").await?;
+        links::set(&world.testbed, &link, Fault::Cut).await?;
+        let meanwhile = async {
+            world.finish(&world.wecs[1], NAME, &running).await?;
+            expire(&world, NAME).await
+        }
+        .await;
+        links::set(&world.testbed, &link, Fault::None).await?;
+        meanwhile?;
+        let said = ready(&world, NAME, Some("CredentialsExpired")).await?;
+        ensure!(said.contains("`kubectl argosy join lima --renew`"), "it says {said:?}");
+        let original = world.originals(NAME).get(&running).await?;
+        ensure!(original.data["status"]["phase"] == "Running", "{}", original.data["status"]);
+        argosy(&world, &format!("join lima {account} --renew")).await?;
+        world.phase(NAME, &running, "Succeeded").await.map(drop)
+    }
+    .await;
+    let left = argosy(&world, "leave lima --member-namespace argosy-lima --force").await;
+    lived?;
+    left.map(drop)
+}
+
+/// Lets the time of a cluster's token be over.
+async fn expire(world: &World, name: &str) -> Result<()> {
+    let secrets: Api<Secret> = Api::namespaced(world.control.clone(), "argosy");
+    let secret = format!("{name}-kubeconfig");
+    let data = secrets.get(&secret).await?.data.unwrap_or_default();
+    let old: Value = serde_saphyr::from_slice(&data.get("kubeconfig").context("no kubeconfig")?.0)?;
+    let token = pki::expired(&world.testbed, WEC, kubeconfig::token(&old).context("no token")?)?;
+    let new = kubeconfig::with_token(old, &token).context("no token")?;
+    let data = json!({"kubeconfig": ByteString(serde_saphyr::to_string(&new)?.into_bytes())});
+    secrets.patch(&secret, &PatchParams::default(), &Patch::Merge(json!({"data": data}))).await?;
+    Ok(())
+}
+
+async fn inside(world: World) -> Result<()> {
+    const NAME: &str = "oslo";
+    const ACCOUNT: &str = "argosy-oslo";
+    let link = [to_control(further::INSIDE)];
+    let (server, wec) = (links::url(&world.testbed, &link[0])?, wec(&world)?);
+    world.namespace(NAME, json!({"argosy.dev/clusters": "city=oslo"})).await?;
+    let lived = async {
+        let args = format!(
+            "join oslo --pull --member-namespace {ACCOUNT} --namespaces oslo --create-namespaces --labels city=oslo \
+             --server {server} --no-wait"
+        );
+        argosy(&world, &args).await?;
+        ready(&world, NAME, Some("Unreachable")).await.context("before it has signed in")?;
+        further::start_inside(&world.testbed, NAME, wec, ACCOUNT).await?;
+        ready(&world, NAME, None).await?;
+        least(&world).await?;
+
+        let name = world.create(NAME, &sleeping("pulled", 600)).await?;
+        world.node(NAME, &name, &name, "Running").await?;
+        links::set(&world.testbed, &link, Fault::Cut).await?;
+        let meanwhile = async {
+            let said = ready(&world, NAME, Some("Unreachable")).await?;
+            ensure!(said.contains("has not been heard of since"), "it says {said:?}");
+            world.finish(&world.wecs[1], NAME, &name).await?;
+            phase_in(&workflows(&world.wecs[1], NAME), &name, "Succeeded").await
+        }
+        .await;
+        links::set(&world.testbed, &link, Fault::None).await?;
+        meanwhile?;
+        world.phase(NAME, &name, "Succeeded").await?;
+        ready(&world, NAME, None).await?;
+
+        let stopped = world.create(NAME, &sleeping("stopped", 600)).await?;
+        world.node(NAME, &stopped, &stopped, "Running").await?;
+        ensure!(process::kill_at_once(&world.testbed.layout, &wec.name, further::INSIDE), "it did not run");
+        world.run("argo", &["stop", "-n", NAME, &stopped], "").await?;
+        further::start_inside(&world.testbed, NAME, wec, ACCOUNT).await?;
+        world.phase(NAME, &stopped, "Failed").await?;
+        world.originals(NAME).delete(&stopped, &Default::default()).await?;
+        world.presence(&workflows(&world.wecs[1], NAME), &stopped, false).await
+    }
+    .await;
+    further::stop_inside(&world.testbed, wec);
+    let left = argosy(&world, &format!("leave oslo --member-namespace {ACCOUNT} --force")).await;
+    lived?;
+    left?;
+    nothing_left(&world).await
+}
+
+/// What the account may do in the control cluster is what any account there may, and these.
+async fn least(world: &World) -> Result<()> {
+    let may = async |account: &str| {
+        let user = format!("system:serviceaccount:argosy:{account}");
+        let args = ["auth", "can-i", "--list", "--no-headers", "-n", "argosy", "--as", &user];
+        let said = world.run("kubectl", &args, "").await?;
+        let lines = said.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+        anyhow::Ok(lines.collect::<BTreeSet<String>>())
+    };
+    let granted = may("argosy-agent-oslo").await?;
+    let anybody = may("default").await?;
+    let granted: BTreeSet<&str> = granted.difference(&anybody).map(String::as_str).collect();
+    let expected = BTreeSet::from([
+        "workflows.argoproj.io [] [] [list watch get patch]",
+        "workflowtemplates.argoproj.io [] [] [list watch get]",
+        "clusterworkflowtemplates.argoproj.io [] [] [list watch get]",
+        "namespaces [] [] [get list watch]",
+        "workloadclusters.argosy.dev [] [] [get list watch]",
+        "placementpolicies.argosy.dev [] [] [get list watch]",
+        "workloadclusters.argosy.dev/status [] [oslo] [patch]",
+        "customresourcedefinitions.apiextensions.k8s.io [] [bindingpolicies.control.kubestellar.io] [get]",
+        "customresourcedefinitions.apiextensions.k8s.io [] [customtransforms.control.kubestellar.io] [get]",
+        "bindingpolicies.control.kubestellar.io [] [] [list watch]",
+        "customtransforms.control.kubestellar.io [] [] [list watch]",
+        "events.events.k8s.io [] [] [create patch]",
+        "leases.coordination.k8s.io [] [argosy-cluster-oslo] [get update]",
+        "serviceaccounts/token [] [argosy-agent-oslo] [create]",
+    ]);
+    ensure!(granted == expected, "it may {granted:#?}");
+    Ok(())
+}
+
+async fn nothing_left(world: &World) -> Result<()> {
+    let accounts: Api<ServiceAccount> = Api::namespaced(world.control.clone(), "argosy");
+    ensure!(accounts.get_opt("argosy-agent-oslo").await?.is_none(), "the account is there");
+    let joined = ListParams::default().labels(&format!("{}=oslo", names::JOINED));
+    let roles = Api::<ClusterRole>::all(world.control.clone()).list(&joined).await?.items;
+    let bindings = Api::<ClusterRoleBinding>::all(world.control.clone()).list(&joined).await?.items;
+    let left: Vec<String> =
+        roles.iter().map(ResourceExt::name_any).chain(bindings.iter().map(ResourceExt::name_any)).collect();
+    ensure!(left.is_empty(), "{left:?} are there");
+    let secrets: Api<Secret> = Api::namespaced(world.wecs[1].clone(), "argosy-oslo");
+    ensure!(secrets.get_opt("argosy-control-oslo").await?.is_none(), "the way to the control cluster is there");
+    Ok(())
+}

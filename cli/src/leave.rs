@@ -18,10 +18,10 @@ use crate::join::{account, pull, register};
 use crate::member::MemberArgs;
 use crate::ownership::is_ours;
 use crate::sharing::Account;
-use crate::workflows::routed;
+use crate::workflows::{listed, routed};
 
-/// How many workflows are named.
-const NAMED: usize = 5;
+/// How often a copy is released that somebody writes to meanwhile.
+const TRIES: u32 = 5;
 
 /// Let no more workflows run in a cluster, and undo what `join` made for it
 ///
@@ -44,7 +44,8 @@ pub struct LeaveArgs {
     /// kube-system namespace]
     #[arg(long, value_name = "ID", help_heading = "Control cluster")]
     control_id: Option<String>,
-    /// Leave although workflows are not completed: they run on in the workload cluster, and their status stays there
+    /// Leave although workflows are not completed: they run on in the workload cluster, released from the finalizer, and
+    /// their status stays there
     #[arg(long)]
     force: bool,
 }
@@ -87,7 +88,7 @@ pub async fn run(args: LeaveArgs, control: &ControlArgs) -> Result<()> {
     pull::leave((&control, &args.namespace), name, inside, control_uid).await?;
     match member {
         Some(member) => {
-            member.release_copies(name).await?;
+            member.release_copies(name, args.force).await?;
             member.delete_account(&args.member.member_namespace).await?;
         }
         None => eprintln!("the account in the workload cluster stays: leave again with --member-context to delete it"),
@@ -139,17 +140,6 @@ async fn refuse_while_live(control: &Client, member: Option<&Member>, name: &str
         Some(listed) => {
             bail!("{listed}; leave again when the syncer has deleted what is left there, or leave with --force")
         }
-    }
-}
-
-/// How many there are, and the first of them by name.
-fn listed(names: &[String], one: &str, many: &str) -> Option<String> {
-    let first = names.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
-    let more = if names.len() > NAMED { ", …" } else { "" };
-    match names.len() {
-        0 => None,
-        1 => Some(format!("1 {one}: {first}")),
-        count => Some(format!("{count} {many}: {first}{more}")),
     }
 }
 
@@ -245,36 +235,53 @@ impl Member {
         }
     }
 
-    /// Takes our finalizer off finished copies: no status of theirs will be asked for.
-    async fn release_copies(&self, cluster: &str) -> Result<()> {
+    /// Takes our finalizer off finished copies, for no status of theirs will be asked for; with `force`, off all of them.
+    async fn release_copies(&self, cluster: &str, force: bool) -> Result<()> {
         let copies = self.copies(cluster).await?;
-        let held = copies.iter().filter(|copy| copy.finalizers().iter().any(|name| name == names::STATUS_RETURN));
-        let (done, running): (Vec<_>, Vec<_>) = held.partition(|copy| is_done(copy));
+        let held = copies.iter().filter(|copy| is_held(copy));
+        let (done, running): (Vec<_>, Vec<_>) = held.partition(|copy| force || is_done(copy));
         for copy in &done {
-            let (namespace, name) = (copy.namespace().unwrap_or_default(), copy.name_any());
-            let kept: Vec<&String> = copy.finalizers().iter().filter(|name| *name != names::STATUS_RETURN).collect();
-            let patch = Patch::Merge(json!({"metadata": {
-                "uid": copy.uid(), "resourceVersion": copy.resource_version(), "finalizers": kept,
-            }}));
-            let api: Api<Workflow<SpecView, ()>> = Api::namespaced(self.client.clone(), &namespace);
-            match within(api.patch_metadata(&name, &PatchParams::default(), &patch)).await {
-                Ok(_) => {}
-                // Gone meanwhile.
-                Err(error) if error.status() == Some(404) => {}
-                Err(error) => return Err(told(&format!("release the copy {namespace}/{name}"), &error)),
-            }
+            self.release(copy).await?;
         }
         if !done.is_empty() {
-            eprintln!("finished copies released in the workload cluster: {}", done.len());
+            let what = if force { "copies" } else { "finished copies" };
+            eprintln!("{what} released in the workload cluster: {}", done.len());
         }
         if !running.is_empty() {
             eprintln!(
-                "copies in the workload cluster that are not finished and keep the finalizer {}: {}; leave again when they are",
+                "copies in the workload cluster that are not finished and keep the finalizer {}: {}; leave again when they \
+                 are, or with --force",
                 names::STATUS_RETURN,
                 running.len()
             );
         }
         Ok(())
+    }
+
+    async fn release(&self, copy: &Copy) -> Result<()> {
+        let (namespace, name) = (copy.namespace().unwrap_or_default(), copy.name_any());
+        let api: Api<Workflow<SpecView, ()>> = Api::namespaced(self.client.clone(), &namespace);
+        let mut copy = copy.clone();
+        for _ in 0..TRIES {
+            let kept: Vec<&String> = copy.finalizers().iter().filter(|name| *name != names::STATUS_RETURN).collect();
+            let patch = Patch::Merge(json!({"metadata": {
+                "uid": copy.uid(), "resourceVersion": copy.resource_version(), "finalizers": kept,
+            }}));
+            match within(api.patch_metadata(&name, &PatchParams::default(), &patch)).await {
+                Ok(_) => return Ok(()),
+                // Argo writes to it, too.
+                Err(error) if error.status() == Some(409) => {}
+                // Gone meanwhile.
+                Err(error) if error.status() == Some(404) => return Ok(()),
+                Err(error) => return Err(told(&format!("release the copy {namespace}/{name}"), &error)),
+            }
+            let live = ask(&format!("read the copy {namespace}/{name}"), api.get_metadata_opt(&name)).await?;
+            match live.filter(|live| live.uid() == copy.uid() && is_held(live)) {
+                Some(live) => copy = live,
+                None => return Ok(()),
+            }
+        }
+        bail!("cannot release the copy {namespace}/{name}: somebody writes to it all the time; leave again")
     }
 
     async fn delete_account(&self, namespace: &str) -> Result<()> {
@@ -292,22 +299,10 @@ impl Member {
     }
 }
 
-fn is_done(copy: &Copy) -> bool {
-    copy.labels().get(names::ARGO_COMPLETED).is_some_and(|completed| completed == "true")
+fn is_held(copy: &Copy) -> bool {
+    copy.finalizers().iter().any(|name| name == names::STATUS_RETURN)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use rstest::rstest;
-
-    #[rstest]
-    #[case(0, None)]
-    #[case(1, Some("1 copy runs: ns/w0"))]
-    #[case(5, Some("5 copies run: ns/w0, ns/w1, ns/w2, ns/w3, ns/w4"))]
-    #[case(7, Some("7 copies run: ns/w0, ns/w1, ns/w2, ns/w3, ns/w4, …"))]
-    fn what_is_live_is_counted_and_the_first_named(#[case] count: usize, #[case] expected: Option<&str>) {
-        let names: Vec<String> = (0..count).map(|i| format!("ns/w{i}")).collect();
-        assert_eq!(listed(&names, "copy runs", "copies run").as_deref(), expected);
-    }
+fn is_done(copy: &Copy) -> bool {
+    copy.labels().get(names::ARGO_COMPLETED).is_some_and(|completed| completed == "true")
 }

@@ -4,6 +4,7 @@ mod adopt;
 mod ask;
 mod clusters;
 mod connect;
+mod drained;
 mod explain;
 mod join;
 mod leave;
@@ -48,6 +49,7 @@ enum Verb {
     Join(join::JoinArgs),
     Leave(leave::LeaveArgs),
     Adopt(adopt::AdoptArgs),
+    Drained(drained::DrainedArgs),
     #[command(visible_alias = "cluster")]
     Clusters(clusters::ClustersArgs),
     Explain(explain::ExplainArgs),
@@ -61,6 +63,7 @@ pub async fn main() -> ExitCode {
     let done = match verb {
         Verb::Join(args) => join::run(args, &control).await,
         Verb::Leave(args) => leave::run(args, &control).await,
+        Verb::Drained(args) => drained::run(args, &control).await,
         Verb::Adopt(args) => adopt::run(args, &control).await,
         Verb::Clusters(args) => clusters::run(args, &control).await,
         Verb::Explain(args) => explain::run(args, &control).await,

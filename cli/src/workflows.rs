@@ -75,3 +75,33 @@ pub fn count(workflows: &[Routed]) -> BTreeMap<String, Count> {
     }
     counts
 }
+
+/// How many workflows are named.
+const NAMED: usize = 5;
+
+/// How many there are, and the first of them by name; `None` if there are none.
+pub fn listed(names: &[String], one: &str, many: &str) -> Option<String> {
+    let first = names.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let more = if names.len() > NAMED { ", …" } else { "" };
+    match names.len() {
+        0 => None,
+        1 => Some(format!("1 {one}: {first}")),
+        count => Some(format!("{count} {many}: {first}{more}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(0, None)]
+    #[case(1, Some("1 copy runs: ns/w0"))]
+    #[case(5, Some("5 copies run: ns/w0, ns/w1, ns/w2, ns/w3, ns/w4"))]
+    #[case(7, Some("7 copies run: ns/w0, ns/w1, ns/w2, ns/w3, ns/w4, …"))]
+    fn what_is_live_is_counted_and_the_first_named(#[case] count: usize, #[case] expected: Option<&str>) {
+        let names: Vec<String> = (0..count).map(|i| format!("ns/w{i}")).collect();
+        assert_eq!(listed(&names, "copy runs", "copies run").as_deref(), expected);
+    }
+}

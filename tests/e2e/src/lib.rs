@@ -7,5 +7,6 @@ pub mod faults;
 pub mod fence;
 mod generated;
 mod same;
+pub mod used;
 pub mod verbs;
 pub mod world;

@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use e2e::cases::{self, Case};
 use e2e::faults::{self, Fault};
 use e2e::fence;
+use e2e::used;
 use e2e::verbs::{self, Verb};
 use e2e::world::World;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -108,6 +109,15 @@ impl Stage {
             let args =
                 Arguments { test_threads: Some(args.test_threads.unwrap_or(at_a_time).min(at_a_time)), ..args.clone() };
             fine &= !libtest_mimic::run(&args, trials).has_failed();
+        }
+        let is_all = args.filter.is_none() && args.skip.is_empty();
+        if is_all
+            && self.whole
+            && self.options.links
+            && let Err(error) = runtime.block_on(used::check(&world))
+        {
+            eprintln!("e2e: {error:#}");
+            fine = false;
         }
         let workspace = testbed.layout.workspace();
         if let Err(error) = verbs::table::check(workspace).and_then(|()| faults::table::write(workspace)) {

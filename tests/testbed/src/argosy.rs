@@ -2,7 +2,7 @@
 //! which run no programs, webhook and syncer are processes of this machine that sign in as the charts' accounts.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -52,7 +52,7 @@ pub async fn install(testbed: &mut Testbed, with_links: bool) -> Result<()> {
     let step = testbed.progress.step("installing Argosy");
     let control = testbed.control().client().await?;
     match testbed.state.nodes {
-        Nodes::Real => install_pods(testbed, daemons, &step).await?,
+        Nodes::Real => install_pods(testbed, daemons, plugin, &step).await?,
         Nodes::Played => start_processes(testbed, daemons, with_links).await?,
     }
     for wec in testbed.wecs() {
@@ -66,12 +66,13 @@ pub async fn install(testbed: &mut Testbed, with_links: bool) -> Result<()> {
 }
 
 /// Puts the images into the registry and lets the chart run them.
-async fn install_pods(testbed: &Testbed, built: &[PathBuf], step: &crate::progress::Step) -> Result<()> {
+async fn install_pods(testbed: &Testbed, built: &[PathBuf], plugin: &Path, step: &crate::progress::Step) -> Result<()> {
     step.detail("packing images");
     // A tag of their content, so that a change rolls the Deployments, and no change does nothing.
     let tag = content_tag(built)?;
-    for (program, image) in built.iter().zip(["webhook", "syncer"]) {
-        let image = images::of_program(&format!("{REGISTRY}/{image}:{tag}"), program).await?;
+    let [webhook, syncer] = built else { bail!("cargo built other programs") };
+    for (image, programs) in [("webhook", &[webhook.as_path()][..]), ("syncer", &[syncer, plugin])] {
+        let image = images::of_programs(&format!("{REGISTRY}/{image}:{tag}"), programs).await?;
         images::publish(&testbed.layout, image).await?;
     }
     step.detail("helm");

@@ -15,7 +15,7 @@ mod offloaded;
 pub(crate) mod outage;
 mod placement;
 mod profile;
-mod rights;
+pub(crate) mod rights;
 mod ruled;
 pub(crate) mod scale;
 mod skew;

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 
 use super::{Case, case};
 use crate::generated;
+use crate::used;
 use crate::world::{World, output};
 
 pub(super) fn cases() -> Vec<Case> {
@@ -17,6 +18,9 @@ const HEAD: &str = "\
 
 What the charts let Argosy's accounts do, with all of their options on. The tests run with these rights. Written by
 `cargo test --release -p e2e`; not by hand.
+
+A whole run of the tests fails if the API servers' audit logs show that one of these rights was not used, but for those at
+the end.
 ";
 
 /// The charts, what switches all of their rights on, and the account whose rights they are.
@@ -24,45 +28,65 @@ const CHARTS: [(&str, &str, &str); 2] = [
     ("argosy", "syncer.copySecrets=true", "In the control cluster"),
     (
         "argosy-member",
-        "createNamespaces=true,copy.templates=true,copy.configMaps=true,copy.secrets=true",
+        "createNamespaces=true,copy.templates=true,copy.configMaps=true,copy.secrets=true,agent.cluster=NAME",
         "In a workload cluster (`kubectl argosy join` gives the same)",
     ),
 ];
 
-/// A rule of a role, as the chart has it.
+/// A rule of a role, as the chart has it; values are joined with `, `.
 #[derive(Default)]
-struct Rule {
+pub(crate) struct Rule {
     why: String,
-    groups: String,
-    resources: String,
-    names: String,
-    verbs: String,
+    pub(crate) groups: String,
+    pub(crate) resources: String,
+    pub(crate) names: String,
+    pub(crate) verbs: String,
 }
 
 async fn rights(world: World) -> Result<()> {
     let workspace = world.testbed.layout.workspace();
     let mut table = HEAD.to_owned();
-    for (chart, options, title) in CHARTS {
-        let mut helm = world.program("helm");
-        helm.args(["template", chart, &workspace.join("charts").join(chart).display().to_string(), "--set", options]);
-        helm.args(["--namespace", "argosy", "--kube-version", "1.34.0"]);
-        let rendered = output(helm, "").await?;
+    for (title, roles) in granted(&world).await? {
         writeln!(table, "\n## {title}")?;
-        for (role, rules) in roles(&rendered)? {
+        for Role { account, reach, rules } in roles {
             writeln!(
                 table,
-                "\n{role}:\n\n| API group | resources | names | verbs | what for |\n|---|---|---|---|---|"
+                "\n`{account}`, {reach}:\n\n| API group | resources | names | verbs | what for |\n|---|---|---|---|---|"
             )?;
             for Rule { why, groups, resources, names, verbs } in rules {
                 writeln!(table, "| {groups} | {resources} | {names} | {verbs} | {why} |")?;
             }
         }
     }
+    table.push_str("\n## Not used in the tests\n\n| account | right | why it is there |\n|---|---|---|\n");
+    for used::Untried { account, right, why } in used::UNTRIED {
+        writeln!(table, "| `{account}` | {right} | {why} |")?;
+    }
     generated::check(workspace, "rbac.md", &table)
 }
 
+/// A role: whose, where, and what.
+pub(crate) struct Role {
+    pub(crate) account: String,
+    pub(crate) reach: &'static str,
+    pub(crate) rules: Vec<Rule>,
+}
+
+/// The roles of each chart, by where it is installed.
+pub(crate) async fn granted(world: &World) -> Result<Vec<(&'static str, Vec<Role>)>> {
+    let mut all = Vec::new();
+    for (chart, options, title) in CHARTS {
+        let mut helm = world.program("helm");
+        let path = world.testbed.layout.workspace().join("charts").join(chart).display().to_string();
+        helm.args(["template", chart, &path, "--set", options]);
+        helm.args(["--namespace", "argosy", "--kube-version", "1.34.0"]);
+        all.push((title, roles(&output(helm, "").await?)?));
+    }
+    Ok(all)
+}
+
 /// Every role in what Helm has rendered, with its rules. Comments are no part of YAML's values, so lines are read.
-fn roles(rendered: &str) -> Result<Vec<(String, Vec<Rule>)>> {
+fn roles(rendered: &str) -> Result<Vec<Role>> {
     let mut roles = Vec::new();
     for document in rendered.split("\n---") {
         let field = |name: &str| document.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
@@ -74,7 +98,7 @@ fn roles(rendered: &str) -> Result<Vec<(String, Vec<Rule>)>> {
         };
         let (_, rules) =
             document.split_once("\nrules:\n").with_context(|| format!("a role without rules: {document}"))?;
-        roles.push((format!("`{account}`, {reach}"), read(rules)));
+        roles.push(Role { account: account.to_owned(), reach, rules: read(rules) });
     }
     Ok(roles)
 }

@@ -12,6 +12,7 @@ use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use testbed::cluster::pki;
+use testbed::layout::CONTROL;
 use testbed::links::{self, Fault, to_control, to_wec};
 use testbed::{Cluster, further, process};
 
@@ -20,7 +21,10 @@ use crate::world::{World, labelled, phase_in, sleeping, wait_for, workflows};
 
 pub fn cases() -> Vec<Case> {
     vec![
-        case!("a token that expires while the link is cut ends in a condition, and join --renew mends it", expires),
+        case!(
+            "a token is renewed every day; one that expires while the link is cut needs join --renew, and says so",
+            expires
+        ),
         case!("a syncer inside of its cluster serves it alone, and when it is silent the cluster is lost", inside),
     ]
 }
@@ -61,12 +65,17 @@ async fn expires(world: World) -> Result<()> {
     let lived = async {
         let account = "--member-namespace argosy-lima";
         argosy(&world, &format!("join lima {account} --namespaces lima --create-namespaces --server {server}")).await?;
+        let old = age(&world, NAME, 25, 100).await?;
+        wait_for("a token of yesterday to be renewed", || async {
+            Ok(if token(&world, NAME).await? == old { Err("it is the same".to_owned()) } else { Ok(()) })
+        })
+        .await?;
         let running = world.create(NAME, &labelled(sleeping("outlives", 600), json!({names::CLUSTER: NAME}))).await?;
         world.node(NAME, &running, &running, "Running").await?;
         links::set(&world.testbed, &link, Fault::Cut).await?;
         let meanwhile = async {
             world.finish(&world.wecs[1], NAME, &running).await?;
-            expire(&world, NAME).await
+            age(&world, NAME, 200, -1).await
         }
         .await;
         links::set(&world.testbed, &link, Fault::None).await?;
@@ -84,17 +93,25 @@ async fn expires(world: World) -> Result<()> {
     left.map(drop)
 }
 
-/// Lets the time of a cluster's token be over.
-async fn expire(world: &World, name: &str) -> Result<()> {
+/// The token in the Secret of a cluster.
+async fn token(world: &World, name: &str) -> Result<String> {
+    let secrets: Api<Secret> = Api::namespaced(world.control.clone(), "argosy");
+    let data = secrets.get(&format!("{name}-kubeconfig")).await?.data.unwrap_or_default();
+    let kubeconfig: Value = serde_saphyr::from_slice(&data.get("kubeconfig").context("no kubeconfig")?.0)?;
+    kubeconfig::token(&kubeconfig).map(str::to_owned).context("no token")
+}
+
+/// Lets time pass for a cluster's token: it was granted so many hours ago, and is good for so many more.
+async fn age(world: &World, name: &str, ago: i64, until: i64) -> Result<String> {
     let secrets: Api<Secret> = Api::namespaced(world.control.clone(), "argosy");
     let secret = format!("{name}-kubeconfig");
     let data = secrets.get(&secret).await?.data.unwrap_or_default();
     let old: Value = serde_saphyr::from_slice(&data.get("kubeconfig").context("no kubeconfig")?.0)?;
-    let token = pki::expired(&world.testbed, WEC, kubeconfig::token(&old).context("no token")?)?;
+    let token = pki::dated(&world.testbed, WEC, &token(world, name).await?, ago, until)?;
     let new = kubeconfig::with_token(old, &token).context("no token")?;
     let data = json!({"kubeconfig": ByteString(serde_saphyr::to_string(&new)?.into_bytes())});
     secrets.patch(&secret, &PatchParams::default(), &Patch::Merge(json!({"data": data}))).await?;
-    Ok(())
+    Ok(token)
 }
 
 async fn inside(world: World) -> Result<()> {
@@ -105,11 +122,12 @@ async fn inside(world: World) -> Result<()> {
     world.namespace(NAME, json!({"argosy.dev/clusters": "city=oslo"})).await?;
     let lived = async {
         let args = format!(
-            "join oslo --pull --member-namespace {ACCOUNT} --namespaces oslo --create-namespaces --labels city=oslo \
+            "join oslo --pull --member-namespace {ACCOUNT} --namespaces oslo --create-namespaces --copy templates,configMaps --labels city=oslo \
              --server {server} --no-wait"
         );
         argosy(&world, &args).await?;
         ready(&world, NAME, Some("Unreachable")).await.context("before it has signed in")?;
+        let old = age_inside(&world).await?;
         further::start_inside(&world.testbed, NAME, wec, ACCOUNT).await?;
         ready(&world, NAME, None).await?;
         least(&world).await?;
@@ -136,7 +154,11 @@ async fn inside(world: World) -> Result<()> {
         further::start_inside(&world.testbed, NAME, wec, ACCOUNT).await?;
         world.phase(NAME, &stopped, "Failed").await?;
         world.originals(NAME).delete(&stopped, &Default::default()).await?;
-        world.presence(&workflows(&world.wecs[1], NAME), &stopped, false).await
+        world.presence(&workflows(&world.wecs[1], NAME), &stopped, false).await?;
+        wait_for("a token of yesterday to be renewed", || async {
+            Ok(if token_inside(&world).await? == old { Err("it is the same".to_owned()) } else { Ok(()) })
+        })
+        .await
     }
     .await;
     further::stop_inside(&world.testbed, wec);
@@ -144,6 +166,24 @@ async fn inside(world: World) -> Result<()> {
     lived?;
     left?;
     nothing_left(&world).await
+}
+
+fn secrets_inside(world: &World) -> Api<Secret> {
+    Api::namespaced(world.wecs[1].clone(), "argosy-oslo")
+}
+
+async fn token_inside(world: &World) -> Result<String> {
+    let data = secrets_inside(world).get("argosy-control-oslo").await?.data.unwrap_or_default();
+    Ok(String::from_utf8(data.get("token").context("no token")?.0.clone())?)
+}
+
+/// Lets a day pass for the token with which the syncer inside signs in to the control cluster.
+async fn age_inside(world: &World) -> Result<String> {
+    let token = pki::dated(&world.testbed, CONTROL, &token_inside(world).await?, 25, 100)?;
+    let data = json!({"token": ByteString(token.clone().into_bytes())});
+    let patch = Patch::Merge(json!({"data": data}));
+    secrets_inside(world).patch("argosy-control-oslo", &PatchParams::default(), &patch).await?;
+    Ok(token)
 }
 
 /// What the account may do in the control cluster is what any account there may, and these.
@@ -170,6 +210,7 @@ async fn least(world: &World) -> Result<()> {
         "customresourcedefinitions.apiextensions.k8s.io [] [customtransforms.control.kubestellar.io] [get]",
         "bindingpolicies.control.kubestellar.io [] [] [list watch]",
         "customtransforms.control.kubestellar.io [] [] [list watch]",
+        "configmaps [] [] [get]",
         "events.events.k8s.io [] [] [create patch]",
         "leases.coordination.k8s.io [] [argosy-cluster-oslo] [get update]",
         "serviceaccounts/token [] [argosy-agent-oslo] [create]",
@@ -187,7 +228,9 @@ async fn nothing_left(world: &World) -> Result<()> {
     let left: Vec<String> =
         roles.iter().map(ResourceExt::name_any).chain(bindings.iter().map(ResourceExt::name_any)).collect();
     ensure!(left.is_empty(), "{left:?} are there");
-    let secrets: Api<Secret> = Api::namespaced(world.wecs[1].clone(), "argosy-oslo");
-    ensure!(secrets.get_opt("argosy-control-oslo").await?.is_none(), "the way to the control cluster is there");
+    ensure!(
+        secrets_inside(world).get_opt("argosy-control-oslo").await?.is_none(),
+        "the way to the control cluster is there"
+    );
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What the control cluster's API server writes down of the syncer's writes: an account of them that is not the syncer's own.
+//! What API servers write down of Argosy's requests: an account of them that is not Argosy's own.
 
 use std::path::PathBuf;
 
@@ -8,28 +8,33 @@ use serde_json::json;
 use crate::argosy;
 use crate::layout::{CONTROL, Layout, create_private_dir, write_file};
 
-/// The log: a JSON object a line, `audit.k8s.io/v1` Events with each patch to a Workflow whole. Of played clusters only.
-pub fn log(layout: &Layout) -> PathBuf {
-    layout.logs().join(CONTROL).join("audit.log")
+/// A cluster's log: a JSON object a line, `audit.k8s.io/v1` Events; those of the syncer's patches to Workflows in the control
+/// cluster are whole. Of played clusters only.
+pub fn log(layout: &Layout, cluster: &str) -> PathBuf {
+    layout.logs().join(cluster).join("audit.log")
 }
 
 /// What makes the API server write it.
 ///
 /// # Errors
 /// The testbed's folder cannot be written.
-pub(super) fn args(layout: &Layout) -> Result<Vec<String>> {
-    let policy = json!({
-        "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
-        "rules": [
-            {
-                "level": "Request", "verbs": ["patch"],
-                "users": [format!("system:serviceaccount:{}:{}", argosy::NAMESPACE, argosy::SYNCER)],
-                "resources": [{"group": "argoproj.io", "resources": ["workflows"]}],
-            },
-            {"level": "None"},
-        ],
+pub(super) fn args(layout: &Layout, cluster: &str) -> Result<Vec<String>> {
+    let whole = json!({
+        "level": "Request", "verbs": ["patch"],
+        "users": [format!("system:serviceaccount:{}:{}", argosy::NAMESPACE, argosy::SYNCER)],
+        "resources": [{"group": "argoproj.io", "resources": ["workflows"]}],
     });
-    let (folder, log) = (layout.cluster_dir(CONTROL), log(layout));
+    let named = json!({
+        "level": "Metadata", "userGroups": [format!("system:serviceaccounts:{}", argosy::NAMESPACE)],
+    });
+    let mut rules = vec![named, json!({"level": "None"})];
+    if cluster == CONTROL {
+        rules.insert(0, whole);
+    }
+    let policy = json!({
+        "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"], "rules": rules,
+    });
+    let (folder, log) = (layout.cluster_dir(cluster), log(layout, cluster));
     let file = folder.join("audit-policy.json");
     create_private_dir(&folder)?;
     write_file(&file, policy.to_string(), 0o600)?;

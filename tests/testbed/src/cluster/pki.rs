@@ -73,18 +73,17 @@ impl Pki {
     }
 }
 
-/// A service account's token as it will be when its time is over: an hour ago.
+/// A service account's token as if it had been granted so many hours ago, for so many from now on.
 ///
 /// # Errors
 /// It is no such token of this cluster's.
-pub fn expired(testbed: &Testbed, cluster: &str, token: &str) -> Result<String> {
+pub fn dated(testbed: &Testbed, cluster: &str, token: &str, ago: i64, until: i64) -> Result<String> {
     let pki = Pki { dir: testbed.layout.cluster_dir(cluster).join("pki") };
     let mut parts = token.split('.');
     let (header, payload) = parts.next().zip(parts.next()).context("no token")?;
     let mut claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload)?)?;
-    let ago = |hours: i64| jiff::Timestamp::now().as_second() - hours * 3600;
-    for (claim, hours) in [("iat", 2), ("nbf", 2), ("exp", 1)] {
-        claims[claim] = json!(ago(hours));
+    for (claim, hours) in [("iat", -ago), ("nbf", -ago), ("exp", until)] {
+        claims[claim] = json!(jiff::Timestamp::now().as_second() + hours * 3600);
     }
     let signed = format!("{header}.{}", URL_SAFE_NO_PAD.encode(claims.to_string()));
     let key = KeyPair::from_pem(&pki.read("service-accounts.key")?)?;

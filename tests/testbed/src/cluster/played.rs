@@ -59,10 +59,8 @@ fn planes(layout: &Layout, state: &mut State, etcd_port: u16) -> Result<Vec<Cont
     let mut planes = Vec::new();
     for (name, number) in state.clusters().into_iter().zip(0..) {
         let port = state.port(&api_server(&name))?;
-        planes.push(plane(name, number, port, etcd_port));
-    }
-    if let Some(control) = planes.first_mut() {
-        control.extra_args = audit::args(layout)?;
+        let extra_args = audit::args(layout, &name)?;
+        planes.push(ControlPlane { extra_args, ..plane(name, number, port, etcd_port) });
     }
     Ok(planes)
 }

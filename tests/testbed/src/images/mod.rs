@@ -5,6 +5,7 @@ mod pack;
 pub mod registry;
 mod stand_ins;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -71,19 +72,26 @@ async fn publish_to(slot: u8, image: Image) -> Result<bool> {
     tokio::task::spawn_blocking(work).await.context("publishing an image")?
 }
 
-/// An image of one program, linked against this machine's glibc or static, with the shared libraries it needs, run by an
-/// ordinary user (65532). The program becomes the entrypoint, at `/NAME-OF-THE-FILE`.
+/// An image of programs, linked against this machine's glibc or static, with the shared libraries they need, run by an
+/// ordinary user (65532). They are in `/usr/local/bin`, and the first one is the entrypoint.
 ///
 /// # Errors
 /// `ldd` does not know a library.
-pub async fn of_program(name: &str, program: &Path) -> Result<Image> {
-    let file = program.file_name().with_context(|| format!("{}: no program", program.display()))?;
-    let path = format!("/{}", file.to_string_lossy());
-    let mut rootfs = vec![(path.clone(), Source::File(program.to_owned()))];
-    rootfs.extend(shared_libraries(program).await?);
+pub async fn of_programs(name: &str, programs: &[&Path]) -> Result<Image> {
+    let mut rootfs = BTreeMap::new();
+    let mut paths = Vec::new();
+    for program in programs {
+        let file = program.file_name().with_context(|| format!("{}: no program", program.display()))?;
+        let path = format!("/usr/local/bin/{}", file.to_string_lossy());
+        rootfs.insert(path.clone(), Source::File((*program).to_owned()));
+        rootfs.extend(shared_libraries(program).await?);
+        paths.push(path);
+    }
+    paths.truncate(1);
+    let mut rootfs: Vec<_> = rootfs.into_iter().collect();
     rootfs.extend(stand_ins::users());
     rootfs.push(("/tmp".to_owned(), Source::Folder(0o1777)));
-    Ok(Image { name: name.to_owned(), rootfs, entrypoint: vec![path], user: Some("65532:65532".to_owned()) })
+    Ok(Image { name: name.to_owned(), rootfs, entrypoint: paths, user: Some("65532:65532".to_owned()) })
 }
 
 /// What `ldd` says that a program loads, each at the path where its loader looks for it. Empty for a static program.

@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use jiff::Timestamp;
 use serde_json::Value;
 use testbed::cluster::audit;
+use testbed::layout::CONTROL;
 
 use crate::world::World;
 
@@ -38,7 +39,7 @@ impl Written {
 
 /// All of them, in turn.
 pub(super) fn to(world: &World, namespace: &str, name: &str) -> Result<Vec<Written>> {
-    let path = audit::log(&world.testbed.layout);
+    let path = audit::log(&world.testbed.layout, CONTROL);
     let log = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
     // Large, and mostly about others.
     let mark = format!("\"name\":\"{name}\"");
@@ -47,7 +48,12 @@ pub(super) fn to(world: &World, namespace: &str, name: &str) -> Result<Vec<Writt
     for line in lines {
         let event: Value = serde_json::from_str(line).with_context(|| format!("reading {}", path.display()))?;
         let object = &event["objectRef"];
-        if object["name"] != name || object["namespace"] != namespace || event["responseStatus"]["code"] != 200 {
+        let is_patch = event["verb"] == "patch" && object["resource"] == "workflows";
+        if !is_patch
+            || object["name"] != name
+            || object["namespace"] != namespace
+            || event["responseStatus"]["code"] != 200
+        {
             continue;
         }
         let operations = event["requestObject"].as_array().context("a patch that is no list")?.clone();

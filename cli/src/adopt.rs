@@ -7,6 +7,7 @@ use argosy_api::{Delivery, Workflow, names, workflow};
 use argosy_runtime::client::within;
 use clap::{ArgGroup, Args};
 use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::core::PartialObjectMeta;
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Map, Value, json};
 
@@ -56,7 +57,7 @@ Examples:
   kubectl argosy adopt paris --member-context paris --from 5f0c7e3a-6d0e-4a53-9d3a-0a3e0f5c9a11";
 
 type Whole = Workflow<Map<String, Value>, Value>;
-type Known = Workflow<(), ()>;
+type Known = PartialObjectMeta<Workflow<(), ()>>;
 
 /// What becomes of a copy.
 #[derive(Debug, PartialEq, Eq)]
@@ -115,11 +116,15 @@ pub async fn run(args: AdoptArgs, control: &ControlArgs) -> Result<()> {
                 Verdict::Bind => here.bind(copy).await,
             };
             match done {
-                Ok(()) => adopted += 1,
-                Err(_) => left += 1,
+                Ok(()) => {
+                    adopted += 1;
+                    crate::print(&format!("workflow.argoproj.io {key} adopted\n"))?;
+                }
+                Err(why) => {
+                    left += 1;
+                    eprintln!("workflow.argoproj.io {key} left alone: {why}");
+                }
             }
-            let outcome = done.map_or_else(|why| format!("left alone: {why}"), |()| "adopted".to_owned());
-            crate::print(&format!("workflow.argoproj.io {key} {outcome}\n"))?;
         }
         match page.metadata.continue_.filter(|more| !more.is_empty()) {
             Some(more) => params = params.continue_token(&more),
@@ -146,8 +151,8 @@ impl fmt::Display for Summary {
 impl Here<'_> {
     async fn original(&self, copy: &Whole) -> Result<Option<Known>> {
         let (namespace, name) = (copy.namespace().unwrap_or_default(), copy.name_any());
-        let api: Api<Known> = Api::namespaced(self.control.clone(), &namespace);
-        ask(&format!("read Workflow {namespace}/{name}"), api.get_opt(&name)).await
+        let api: Api<Workflow<(), ()>> = Api::namespaced(self.control.clone(), &namespace);
+        ask(&format!("read Workflow {namespace}/{name}"), api.get_metadata_opt(&name)).await
     }
 
     async fn verdict(&self, copy: &Whole) -> Result<Verdict> {

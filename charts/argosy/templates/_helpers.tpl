@@ -110,6 +110,12 @@ prometheus.io/port: "8080"
 prometheus.io/path: /metrics
 {{- end }}
 
+{{/* Whether `helm uninstall` refuses; empty: it does not. Values that `helm upgrade --reuse-values` brings from before have
+no word on it. */}}
+{{- define "argosy.refusesUninstall" -}}
+{{- if (.Values.uninstall | default (dict "refuse" true)).refuse }}true{{ end -}}
+{{- end }}
+
 {{/* What decisions are made from: webhook and syncer both make them. */}}
 {{- define "argosy.decisionRules" -}}
 # Rules are annotations of namespaces and policies; chosen from are the clusters.

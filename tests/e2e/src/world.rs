@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use argosy_api::kubeconfig::{Endpoint, compose};
-use argosy_api::{names, packed, workflow};
+use argosy_api::workload_cluster::READY;
+use argosy_api::{WorkloadCluster, names, packed, workflow};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
@@ -127,6 +128,21 @@ impl World {
         wait_for(&format!("{name} to be {}", if present { "there" } else { "gone" }), || async {
             let is_there = api.get_opt(name).await?.is_some();
             Ok(if is_there == present { Ok(()) } else { Err("not yet".to_owned()) })
+        })
+        .await
+    }
+
+    /// Waits until a WorkloadCluster is ready, or is not for this reason; answers what it says then.
+    pub async fn ready(&self, cluster: &str, reason: Option<&str>) -> Result<String> {
+        let clusters: Api<WorkloadCluster> = Api::all(self.control.clone());
+        wait_for(&format!("{cluster} to be {}", reason.unwrap_or("ready")), || async {
+            let status = clusters.get(cluster).await?.status.unwrap_or_default();
+            let Some(ready) = status.condition(READY) else { return Ok(Err("no condition".to_owned())) };
+            let is_so = match reason {
+                None => ready.status == "True",
+                Some(reason) => ready.status == "False" && ready.reason == reason,
+            };
+            Ok(if is_so { Ok(ready.message.clone()) } else { Err(format!("{}: {}", ready.reason, ready.message)) })
         })
         .await
     }

@@ -1,6 +1,7 @@
 //! What Argosy must do, case by case, on a testbed with two workload clusters.
 
 mod bad_input;
+mod charts;
 mod creators;
 mod dependencies;
 mod disconnected;
@@ -20,7 +21,6 @@ mod ruled;
 pub(crate) mod scale;
 mod skew;
 mod steady;
-mod upgrade;
 
 use anyhow::Result;
 use futures::future::BoxFuture;
@@ -68,7 +68,7 @@ pub fn disruptive() -> Vec<Case> {
 
 /// Cases about what only pods of Argosy's own show, on real nodes: one at a time.
 pub fn real() -> Vec<Case> {
-    upgrade::cases()
+    charts::cases()
 }
 
 /// Cases about workflows whose nodes are in a database, on a testbed that has one: those that may run beside each other,

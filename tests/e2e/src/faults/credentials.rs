@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
-use argosy_api::{WorkloadCluster, kubeconfig, names};
+use argosy_api::{kubeconfig, names};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
@@ -42,21 +42,6 @@ async fn argosy(world: &World, args: &str) -> Result<String> {
     world.run("kubectl-argosy", &args.split_whitespace().collect::<Vec<_>>(), "").await
 }
 
-/// Waits until the cluster is (or, with a reason, is not) ready; answers what it says.
-async fn ready(world: &World, name: &str, reason: Option<&str>) -> Result<String> {
-    let clusters: Api<WorkloadCluster> = Api::all(world.control.clone());
-    wait_for(&format!("{name} to be {}", reason.unwrap_or("ready")), || async {
-        let status = clusters.get(name).await?.status.unwrap_or_default();
-        let Some(ready) = status.condition("Ready") else { return Ok(Err("no condition".to_owned())) };
-        let is_so = match reason {
-            None => ready.status == "True",
-            Some(reason) => ready.status == "False" && ready.reason == reason,
-        };
-        Ok(if is_so { Ok(ready.message.clone()) } else { Err(format!("{}: {}", ready.reason, ready.message)) })
-    })
-    .await
-}
-
 async fn expires(world: World) -> Result<()> {
     const NAME: &str = "lima";
     let link = [to_wec(WEC)];
@@ -80,7 +65,7 @@ async fn expires(world: World) -> Result<()> {
         .await;
         links::set(&world.testbed, &link, Fault::None).await?;
         meanwhile?;
-        let said = ready(&world, NAME, Some("CredentialsExpired")).await?;
+        let said = world.ready(NAME, Some("CredentialsExpired")).await?;
         ensure!(said.contains("`kubectl argosy join lima --renew`"), "it says {said:?}");
         let original = world.originals(NAME).get(&running).await?;
         ensure!(original.data["status"]["phase"] == "Running", "{}", original.data["status"]);
@@ -126,17 +111,17 @@ async fn inside(world: World) -> Result<()> {
              --server {server} --no-wait"
         );
         argosy(&world, &args).await?;
-        ready(&world, NAME, Some("Unreachable")).await.context("before it has signed in")?;
+        world.ready(NAME, Some("Unreachable")).await.context("before it has signed in")?;
         let old = age_inside(&world).await?;
         further::start_inside(&world.testbed, NAME, wec, ACCOUNT).await?;
-        ready(&world, NAME, None).await?;
+        world.ready(NAME, None).await?;
         least(&world).await?;
 
         let name = world.create(NAME, &sleeping("pulled", 600)).await?;
         world.node(NAME, &name, &name, "Running").await?;
         links::set(&world.testbed, &link, Fault::Cut).await?;
         let meanwhile = async {
-            let said = ready(&world, NAME, Some("Unreachable")).await?;
+            let said = world.ready(NAME, Some("Unreachable")).await?;
             ensure!(said.contains("has not been heard of since"), "it says {said:?}");
             world.finish(&world.wecs[1], NAME, &name).await?;
             phase_in(&workflows(&world.wecs[1], NAME), &name, "Succeeded").await
@@ -145,7 +130,7 @@ async fn inside(world: World) -> Result<()> {
         links::set(&world.testbed, &link, Fault::None).await?;
         meanwhile?;
         world.phase(NAME, &name, "Succeeded").await?;
-        ready(&world, NAME, None).await?;
+        world.ready(NAME, None).await?;
 
         let stopped = world.create(NAME, &sleeping("stopped", 600)).await?;
         world.node(NAME, &stopped, &stopped, "Running").await?;

@@ -1,16 +1,16 @@
-//! Argosy's own upgrades, with Helm.
+//! What Helm does with Argosy's charts where its programs are pods: upgrades, the end, and a syncer inside of a cluster.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use argosy_api::names;
 use argosy_api::workflow::api_resource;
 use kube::api::{DynamicObject, ListParams};
 use kube::{Api, ResourceExt};
-use serde_json::json;
+use serde_json::{Value, json};
 use testbed::argosy;
 
 use super::{Case, case};
 use crate::creations::Creations;
-use crate::world::{World, output, sleeping, uid, workflows};
+use crate::world::{World, labelled, sleeping, uid, workflows};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
@@ -19,6 +19,7 @@ pub(super) fn cases() -> Vec<Case> {
             "helm uninstall refuses while routed workflows are not completed, and what it leaves is taken over",
             uninstall
         ),
+        case!("the member chart's syncer inside of a cluster serves it", inside),
     ]
 }
 
@@ -45,10 +46,7 @@ async fn there_and_back(world: &World, creations: &Creations) -> Result<()> {
     let chart = world.testbed.layout.workspace().join("charts/argosy").display().to_string();
     let other = ["upgrade", argosy::NAMESPACE, &chart, "--reuse-values", "--set", "logs.format=json,syncer.replicas=2"];
     for words in [&other[..], &["rollback", argosy::NAMESPACE]] {
-        let mut helm = world.program("helm");
-        helm.args(words).args(["--namespace", argosy::NAMESPACE, "--wait", "--timeout", "80s"]);
-        helm.arg("--kubeconfig").arg(&world.testbed.control().kubeconfig);
-        output(helm, "").await?;
+        helm(world, &[words, &["--wait", "--timeout", "80s"]].concat()).await?;
         creations.more(20).await?;
     }
     Ok(())
@@ -56,12 +54,7 @@ async fn there_and_back(world: &World, creations: &Creations) -> Result<()> {
 
 /// Runs Helm in the control cluster.
 async fn helm(world: &World, args: &[&str]) -> Result<String> {
-    let mut helm = world.program("helm");
-    helm.args(args)
-        .args(["--namespace", argosy::NAMESPACE])
-        .arg("--kubeconfig")
-        .arg(&world.testbed.control().kubeconfig);
-    output(helm, "").await
+    world.run("helm", &[args, &["--namespace", argosy::NAMESPACE]].concat(), "").await
 }
 
 async fn uninstall(world: World) -> Result<()> {
@@ -107,4 +100,36 @@ async fn uninstall(world: World) -> Result<()> {
     argosy::wait_until_ready(&world.testbed).await?;
     let name = world.create(NAMESPACE, &sleeping("again", 1)).await?;
     world.phase(NAMESPACE, &name, "Succeeded").await.map(drop)
+}
+
+async fn inside(world: World) -> Result<()> {
+    const NAME: &str = "inside";
+    const ACCOUNT: &str = "argosy-inside";
+    let wec = &world.testbed.wecs()[1];
+    let values: Value =
+        serde_json::from_str(&helm(&world, &["get", "values", argosy::NAMESPACE, "-o", "json"]).await?)?;
+    let tag = values["image"]["tag"].as_str().context("the release has no tag")?;
+    let chart = world.testbed.layout.workspace().join("charts/argosy-member").display().to_string();
+    let set = format!("agent.cluster={NAME},agent.image.tag={tag},createNamespaces=true");
+    world.namespace(NAME, json!({})).await?;
+    let served = async {
+        let install = ["install", ACCOUNT, &chart, "-n", ACCOUNT, "--create-namespace", "--set", &set];
+        world.run_in(wec, "helm", &install, "").await?;
+        let member = wec.kubeconfig.display().to_string();
+        let join = format!(
+            "join {NAME} --pull --member-kubeconfig {member} --member-namespace {ACCOUNT} --namespaces {NAME} \
+             --create-namespaces --no-wait"
+        );
+        world.run("kubectl-argosy", &join.split(' ').collect::<Vec<_>>(), "").await?;
+        world.ready(NAME, None).await?;
+        let name = world.create(NAME, &labelled(sleeping("pulled", 1), json!({names::CLUSTER: NAME}))).await?;
+        world.phase(NAME, &name, "Succeeded").await?;
+        ensure!(world.pods(&world.wecs[1], NAME, &name).await?.len() == 1, "its pod is not there");
+        let leave = format!("leave {NAME} --member-kubeconfig {member} --member-namespace {ACCOUNT}");
+        world.run("kubectl-argosy", &leave.split(' ').collect::<Vec<_>>(), "").await
+    }
+    .await;
+    let uninstalled = world.run_in(wec, "helm", &["uninstall", ACCOUNT, "-n", ACCOUNT, "--wait"], "").await;
+    served?;
+    uninstalled.map(drop)
 }

@@ -124,7 +124,7 @@ no word on it. */}}
   verbs: [get, list, watch]
 - apiGroups: [argosy.dev]
   resources: [workloadclusters, placementpolicies]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 # What was placed, and the templates that tell what a workflow asks for.
 - apiGroups: [argoproj.io]
   resources: [workflows, workflowtemplates, clusterworkflowtemplates]

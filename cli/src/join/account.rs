@@ -312,7 +312,7 @@ mod tests {
         let mut expected = vec![
             "workflows [] get,list,watch,create,patch,delete",
             "namespaces [] get",
-            "nodes,pods [] get,list,watch",
+            "nodes,pods [] list,watch",
             "pods [] delete",
             "services/proxy [https:argo-server:2746] get",
             "serviceaccounts,persistentvolumeclaims [] get",

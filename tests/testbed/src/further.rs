@@ -1,7 +1,10 @@
 //! Further programs of Argosy that some cases need in a played testbed: a syncer inside of a workload cluster, and a second
 //! control cluster.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
+use argosy_api::WorkloadCluster;
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
@@ -10,7 +13,7 @@ use serde_json::json;
 use crate::argosy::{LOG, SYNCER, WEBHOOK as PROGRAM, helm_in, kept, serving_port};
 use crate::cluster::token;
 use crate::layout::{Nodes, create_private_dir, write_file};
-use crate::process::{self, Daemon, run};
+use crate::process::{self, Daemon, run, wait_until};
 use crate::{Cluster, Testbed};
 
 /// The daemon's name of a syncer inside of a workload cluster. Its link to the control cluster is called after it.
@@ -21,6 +24,9 @@ pub(crate) const WEBHOOK: &str = "argosy-second-webhook";
 const SECOND_SYNCER: &str = "argosy-second-syncer";
 /// Argosy's namespace in the second control cluster, which is a workload cluster of the first, too.
 pub const SECOND: &str = "argosy-second";
+
+/// How long an API server may take to serve new CRDs.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Starts a syncer inside of a workload cluster, for a cluster that has joined with `--pull`: its Secret's content becomes
 /// files, as a kubelet has it. `namespace`: that of its account.
@@ -68,6 +74,12 @@ pub async fn start_second(testbed: &Testbed, cluster: &Cluster, control_id: Opti
     let values = json!({"webhook": {"url": format!("https://{host}:{port}")}, "syncer": {"enabled": false}});
     helm_in(testbed, cluster, SECOND, "argosy", "charts/argosy", &values).await?;
     let client = cluster.client().await?;
+    // Its CRDs are new there.
+    let clusters: Api<WorkloadCluster> = Api::all(client.clone());
+    wait_until("WorkloadClusters to be served", PATIENCE, None, || async {
+        clusters.list(&Default::default()).await.map(drop).map_err(Into::into)
+    })
+    .await?;
     let webhook = vec![
         format!("--listen={host}:{port}"),
         format!("--tls-san={host}"),

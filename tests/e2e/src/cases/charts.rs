@@ -64,7 +64,7 @@ async fn uninstall(world: World) -> Result<()> {
     world.phase(NAMESPACE, &name, "Running").await?;
     match helm(&world, &["uninstall", argosy::NAMESPACE, "--wait", "--timeout", "80s"]).await {
         Ok(said) => bail!("it was uninstalled: {said}"),
-        Err(error) => ensure!(format!("{error:#}").contains("pre-delete"), "it failed otherwise: {error:#}"),
+        Err(error) => ensure!(format!("{error:#}").contains("argosy-uninstall"), "it failed otherwise: {error:#}"),
     }
     let said = world.run("kubectl", &["logs", "-n", argosy::NAMESPACE, "job/argosy-uninstall"], "").await?;
     ensure!(said.contains(&format!("{NAMESPACE}/{name}")), "it does not say what is not completed: {said}");

@@ -19,8 +19,8 @@ const HEAD: &str = "\
 What the charts let Argosy's accounts do, with all of their options on. The tests run with these rights. Written by
 `cargo test --release -p e2e`; not by hand.
 
-A whole run of the tests fails if the API servers' audit logs show that one of these rights was not used, but for those at
-the end.
+A whole run of the tests fails if the API servers' audit logs do not show that each of these rights was used, but for those
+at the end.
 ";
 
 /// The charts, what switches all of their rights on, and the account whose rights they are.
@@ -28,7 +28,7 @@ const CHARTS: [(&str, &str, &str); 2] = [
     ("argosy", "syncer.copySecrets=true", "In the control cluster"),
     (
         "argosy-member",
-        "createNamespaces=true,copy.templates=true,copy.configMaps=true,copy.secrets=true,agent.cluster=NAME",
+        "createNamespaces=true,copy.templates=true,copy.configMaps=true,copy.secrets=true,agent.cluster=oslo",
         "In a workload cluster (`kubectl argosy join` gives the same)",
     ),
 ];
@@ -58,7 +58,7 @@ async fn rights(world: World) -> Result<()> {
             }
         }
     }
-    table.push_str("\n## Not used in the tests\n\n| account | right | why it is there |\n|---|---|---|\n");
+    table.push_str("\n## Need not be used in the tests\n\n| account | right | what for |\n|---|---|---|\n");
     for used::Untried { account, right, why } in used::UNTRIED {
         writeln!(table, "| `{account}` | {right} | {why} |")?;
     }

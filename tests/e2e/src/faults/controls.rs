@@ -19,9 +19,11 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// The workload cluster of both.
+/// The workload cluster of both, and what both call it.
 const WEC: &str = "cluster2";
-/// Namespace of the second one's account there.
+const NAME: &str = "seine";
+/// Namespaces of their accounts there.
+const FIRST_ACCOUNT: &str = "argosy-first";
 const ACCOUNT: &str = "argosy-second";
 const LABEL: &str = "kubestellar.io/cluster";
 
@@ -30,9 +32,9 @@ fn second(world: &World) -> Result<&Cluster> {
     world.testbed.cluster("cluster3")
 }
 
-/// A workflow of this very name, in [`WEC`].
+/// A workflow of this very name, in [`WEC`], which no other case calls [`NAME`].
 fn named(name: &str) -> Value {
-    let mut workflow = labelled(sleeping(name, 600), json!({LABEL: WEC}));
+    let mut workflow = labelled(sleeping(name, 600), json!({LABEL: NAME}));
     workflow["metadata"] = json!({"name": name, "labels": workflow["metadata"]["labels"]});
     workflow
 }
@@ -42,17 +44,20 @@ async fn create(world: &World, cluster: &Cluster, namespace: &str, name: &str) -
     world.run_in(cluster, "kubectl", &args, &named(name).to_string()).await.map(drop)
 }
 
-/// Runs with a second control cluster, to which [`WEC`] has joined.
+/// Runs `kubectl argosy VERB NAME` about [`WEC`] in one of the control clusters.
+async fn about(world: &World, control: &Cluster, verb: &str, more: &str) -> Result<String> {
+    let wec = world.testbed.cluster(WEC)?.kubeconfig.display().to_string();
+    let args = format!("{verb} {NAME} --member-kubeconfig {wec} {more}");
+    world.run_in(control, "kubectl-argosy", &args.split_whitespace().collect::<Vec<_>>(), "").await
+}
+
+/// Runs with a second control cluster. [`WEC`] has joined both.
 async fn with_second<T>(world: &World, id: Option<&str>, run: impl Future<Output = Result<T>>) -> Result<T> {
     let second = second(world)?;
     let ran = async {
         further::start_second(&world.testbed, second, id).await?;
-        let wec = world.testbed.cluster(WEC)?.kubeconfig.display().to_string();
-        let join = format!(
-            "join {WEC} --namespace {ACCOUNT} --member-kubeconfig {wec} --member-namespace {ACCOUNT} --namespaces * \
-             --create-namespaces"
-        );
-        world.run_in(second, "kubectl-argosy", &join.split(' ').collect::<Vec<_>>(), "").await?;
+        let args = format!("--namespace {ACCOUNT} --member-namespace {ACCOUNT} --namespaces * --create-namespaces");
+        about(world, second, "join", &args).await?;
         run.await
     }
     .await;
@@ -60,22 +65,37 @@ async fn with_second<T>(world: &World, id: Option<&str>, run: impl Future<Output
     ran
 }
 
+/// Lets [`WEC`] join the first control cluster while this runs.
+async fn joined<T>(world: &World, run: impl Future<Output = Result<T>>) -> Result<T> {
+    let first = world.testbed.control();
+    let account = format!("--member-namespace {FIRST_ACCOUNT}");
+    about(world, first, "join", &format!("{account} --namespaces * --create-namespaces")).await?;
+    let ran = run.await;
+    let left = about(world, first, "leave", &format!("{account} --force")).await;
+    let ran = ran?;
+    left.map(|_| ran)
+}
+
 async fn shared(world: World) -> Result<()> {
+    joined(&world, share(&world)).await
+}
+
+async fn share(world: &World) -> Result<()> {
     const NAMESPACE: &str = "two-controls";
-    let second = second(&world)?;
+    let second = second(world)?;
     let (wec, theirs) = (&world.wecs[1], workflows(&second.client().await?, NAMESPACE));
     world.namespace(NAMESPACE, json!({})).await?;
-    with_second(&world, None, async {
+    with_second(world, None, async {
         make_namespace(second, NAMESPACE).await?;
-        create(&world, world.testbed.control(), NAMESPACE, "first").await?;
+        create(world, world.testbed.control(), NAMESPACE, "first").await?;
         world.node(NAMESPACE, "first", "first", "Running").await?;
-        create(&world, second, NAMESPACE, "second").await?;
+        create(world, second, NAMESPACE, "second").await?;
         phase_in(&theirs, "second", "Running").await?;
-        let copies = uids(&world, NAMESPACE, &["first", "second"]).await?;
+        let copies = uids(world, NAMESPACE, &["first", "second"]).await?;
 
         // Each asks for a name that the other one has.
-        create(&world, second, NAMESPACE, "first").await?;
-        create(&world, world.testbed.control(), NAMESPACE, "second").await?;
+        create(world, second, NAMESPACE, "first").await?;
+        create(world, world.testbed.control(), NAMESPACE, "second").await?;
         for taken in [phase_in(&theirs, "first", "Error").await?, world.phase(NAMESPACE, "second", "Error").await?] {
             let message = taken.data["status"]["message"].as_str().unwrap_or_default();
             ensure!(message.contains("that is not from here; it was left alone"), "it says {message:?}");
@@ -89,15 +109,11 @@ async fn shared(world: World) -> Result<()> {
         }
         world.phase(NAMESPACE, "first", "Succeeded").await?;
         phase_in(&theirs, "second", "Succeeded").await?;
-        ensure!(uids(&world, NAMESPACE, &["first", "second"]).await? == copies, "they are other ones");
+        ensure!(uids(world, NAMESPACE, &["first", "second"]).await? == copies, "they are other ones");
         theirs.delete("second", &Default::default()).await?;
         world.presence(&workflows(wec, NAMESPACE), "second", false).await?;
-        ensure!(uids(&world, NAMESPACE, &["first"]).await?["first"] == copies["first"], "the other one's went, too");
-        let leave = format!(
-            "leave {WEC} --namespace {ACCOUNT} --member-kubeconfig {} --member-namespace {ACCOUNT}",
-            world.testbed.cluster(WEC)?.kubeconfig.display()
-        );
-        world.run_in(second, "kubectl-argosy", &leave.split(' ').collect::<Vec<_>>(), "").await.map(drop)
+        ensure!(uids(world, NAMESPACE, &["first"]).await?["first"] == copies["first"], "the other one's went, too");
+        about(world, second, "leave", &format!("--namespace {ACCOUNT} --member-namespace {ACCOUNT}")).await.map(drop)
     })
     .await
 }
@@ -121,23 +137,27 @@ async fn uids(world: &World, namespace: &str, names: &[&str]) -> Result<BTreeMap
 }
 
 async fn rebuilt(world: World) -> Result<()> {
+    joined(&world, rebuild(&world)).await
+}
+
+async fn rebuild(world: &World) -> Result<()> {
     const NAMESPACE: &str = "rebuilt";
     const NAMES: [&str; 3] = ["ends-meanwhile", "ends-later", "is-stopped"];
-    let second = second(&world)?;
+    let second = second(world)?;
     let (wec, theirs) = (&world.wecs[1], workflows(&second.client().await?, NAMESPACE));
     world.namespace(NAMESPACE, json!({})).await?;
     for name in NAMES {
-        create(&world, world.testbed.control(), NAMESPACE, name).await?;
+        create(world, world.testbed.control(), NAMESPACE, name).await?;
         world.node(NAMESPACE, name, name, "Running").await?;
     }
-    let copies = uids(&world, NAMESPACE, &NAMES).await?;
+    let copies = uids(world, NAMESPACE, &NAMES).await?;
     let id = Api::<Namespace>::all(world.control.clone()).get("kube-system").await?.uid().unwrap_or_default();
     ensure!(process::stop(&world.testbed.layout, "control", argosy::SYNCER), "the syncer did not run");
-    let went_on = with_second(&world, Some(&id), async {
+    let went_on = with_second(world, Some(&id), async {
         make_namespace(second, NAMESPACE).await?;
         let clusters: Api<WorkloadCluster> = Api::all(second.client().await?);
         let adopted = async || {
-            let status = clusters.get(WEC).await?.status.unwrap_or_default();
+            let status = clusters.get(NAME).await?.status.unwrap_or_default();
             anyhow::Ok(status.condition("Adopted").map(|condition| condition.message.clone()))
         };
         wait_for("the second control cluster to say what it has found", || async {
@@ -148,17 +168,14 @@ async fn rebuilt(world: World) -> Result<()> {
         world.finish(wec, NAMESPACE, NAMES[0]).await?;
         phase_in(&workflows(wec, NAMESPACE), NAMES[0], "Succeeded").await?;
 
-        let adopt = format!(
-            "adopt {WEC} --member-kubeconfig {} --control-id {id}",
-            world.testbed.cluster(WEC)?.kubeconfig.display()
-        );
-        let said = world.run_in(second, "kubectl-argosy", &adopt.split(' ').collect::<Vec<_>>(), "").await?;
+        let id = format!("--control-id {id}");
+        let said = about(world, second, "adopt", &id).await?;
         ensure!(said.ends_with("adopted 3, left alone 0"), "it said {said:?}");
         phase_in(&theirs, NAMES[0], "Succeeded").await?;
         for name in &NAMES[1..] {
             phase_in(&theirs, name, "Running").await?;
         }
-        ensure!(uids(&world, NAMESPACE, &NAMES).await? == copies, "they began anew");
+        ensure!(uids(world, NAMESPACE, &NAMES).await? == copies, "they began anew");
         world.finish(wec, NAMESPACE, NAMES[1]).await?;
         phase_in(&theirs, NAMES[1], "Succeeded").await?;
         world.run_in(second, "argo", &["stop", "-n", NAMESPACE, NAMES[2]], "").await?;
@@ -168,7 +185,7 @@ async fn rebuilt(world: World) -> Result<()> {
             theirs.delete(name, &Default::default()).await?;
             world.presence(&workflows(wec, NAMESPACE), name, false).await?;
         }
-        let said = world.run_in(second, "kubectl-argosy", &adopt.split(' ').collect::<Vec<_>>(), "").await?;
+        let said = about(world, second, "adopt", &id).await?;
         ensure!(said == "adopted 0, left alone 0", "it said {said:?}");
         Ok(())
     })

@@ -8,6 +8,10 @@ use serde_json::json;
 use crate::argosy;
 use crate::layout::{CONTROL, Layout, create_private_dir, write_file};
 
+/// Namespaces of accounts of Argosy's whose requests are logged: its own, and those of clusters that join in cases about
+/// their credentials.
+const ACCOUNTS: [&str; 3] = [argosy::NAMESPACE, "argosy-lima", "argosy-oslo"];
+
 /// A cluster's log: a JSON object a line, `audit.k8s.io/v1` Events; those of the syncer's patches to Workflows in the control
 /// cluster are whole. Of played clusters only.
 pub fn log(layout: &Layout, cluster: &str) -> PathBuf {
@@ -24,9 +28,8 @@ pub(super) fn args(layout: &Layout, cluster: &str) -> Result<Vec<String>> {
         "users": [format!("system:serviceaccount:{}:{}", argosy::NAMESPACE, argosy::SYNCER)],
         "resources": [{"group": "argoproj.io", "resources": ["workflows"]}],
     });
-    let named = json!({
-        "level": "Metadata", "userGroups": [format!("system:serviceaccounts:{}", argosy::NAMESPACE)],
-    });
+    let groups = ACCOUNTS.map(|namespace| format!("system:serviceaccounts:{namespace}"));
+    let named = json!({"level": "Metadata", "userGroups": groups});
     let mut rules = vec![named, json!({"level": "None"})];
     if cluster == CONTROL {
         rules.insert(0, whole);

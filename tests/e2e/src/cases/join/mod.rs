@@ -108,8 +108,8 @@ async fn rights(world: &World) -> Result<()> {
     let everywhere = [
         "workflows.argoproj.io [] [] [get list watch create patch delete]",
         "namespaces [] [] [get create]",
-        "nodes [] [] [get list watch]",
-        "pods [] [] [get list watch delete]",
+        "nodes [] [] [list watch]",
+        "pods [] [] [list watch delete]",
         "services/proxy [] [https:argo-server:2746] [get]",
         "serviceaccounts [] [default] [get]",
         "serviceaccounts [] [] [get]",

@@ -18,8 +18,6 @@ use crate::member::MemberArgs;
 
 /// Copies per answer; each has its whole status.
 const PAGE: u32 = 50;
-/// How often a copy is read again that somebody wrote to meanwhile.
-const TRIES: u32 = 5;
 
 /// Bind workflows that a control cluster of before left in a cluster to this one
 ///
@@ -112,7 +110,7 @@ pub async fn run(args: AdoptArgs, control: &ControlArgs) -> Result<()> {
                 Verdict::Pass => continue,
                 Verdict::Leave(why) => Err(why.to_owned()),
                 _ if args.dry_run => Ok(()),
-                Verdict::Make => here.make(copy).await,
+                Verdict::Make => here.make(copy, from).await,
                 Verdict::Bind => here.bind(copy).await,
             };
             match done {
@@ -162,8 +160,11 @@ impl Here<'_> {
         Ok(verdict(self.original(copy).await?.as_ref(), self.cluster))
     }
 
-    /// Creates the original, and binds the copy to it.
-    async fn make(&self, copy: &Whole) -> Result<(), String> {
+    /// Creates the original, and binds the copy to it. The syncer has to know the copy before, and whose it is yet: or it
+    /// would find the name taken by a stranger, and end the original.
+    async fn make(&self, copy: &Whole, from: &str) -> Result<(), String> {
+        let made_by = copy.annotations().get(names::CONTROL_CLUSTER).map_or(from, String::as_str);
+        self.write(copy, json!({names::CONTROL: self.id}), json!({names::CONTROL_CLUSTER: made_by})).await?;
         let original = original_of(copy, self.cluster);
         let spec = original.spec.map(Value::Object).unwrap_or_default();
         let mut object = DynamicObject::new("", &workflow::api_resource()).data(json!({"spec": spec}));
@@ -177,31 +178,26 @@ impl Here<'_> {
 
     /// Lets the copy be that of the original which is there.
     async fn bind(&self, copy: &Whole) -> Result<(), String> {
+        let original = self.original(copy).await.map_err(|error| error.to_string())?;
+        let Some(original) = original.filter(|original| verdict(Some(original), self.cluster) == Verdict::Bind) else {
+            return Err("its original is not what it was a moment ago".to_owned());
+        };
+        let labels = json!({names::CONTROL: self.id, names::ORIGIN: original.uid()});
+        let attempt = attempt(&original).to_string();
+        let annotations = json!({names::CONTROL_CLUSTER: self.uid, names::ATTEMPT: attempt});
+        self.write(copy, labels, annotations).await
+    }
+
+    /// Writes to the copy, if it is still there.
+    async fn write(&self, copy: &Whole, labels: Value, annotations: Value) -> Result<(), String> {
         let (namespace, name) = (copy.namespace().unwrap_or_default(), copy.name_any());
         let api: Api<Whole> = Api::namespaced(self.member.clone(), &namespace);
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            let original = self.original(copy).await.map_err(|error| error.to_string())?;
-            let Some(original) = original.filter(|original| verdict(Some(original), self.cluster) == Verdict::Bind)
-            else {
-                return Err("its original is not what it was a moment ago".to_owned());
-            };
-            let live = within(api.get(&name)).await.map_err(|error| error.message())?;
-            let patch = Patch::Merge(json!({"metadata": {
-                "uid": copy.uid(), "resourceVersion": live.resource_version(),
-                "labels": {names::CONTROL: self.id, names::ORIGIN: original.uid()},
-                "annotations": {
-                    names::CONTROL_CLUSTER: self.uid, names::ATTEMPT: attempt(&original).to_string(),
-                },
-            }}));
-            match within(api.patch(&name, &PatchParams::default(), &patch)).await {
-                Ok(_) => return Ok(()),
-                // Argo writes to it, too.
-                Err(error) if error.status() == Some(409) && tries < TRIES => {}
-                Err(error) => return Err(told(&format!("bind the copy {namespace}/{name}"), &error).to_string()),
-            }
-        }
+        // No resourceVersion: Argo writes to it, too, and to none of these.
+        let patch = Patch::Merge(json!({"metadata": {
+            "uid": copy.uid(), "labels": labels, "annotations": annotations,
+        }}));
+        let written = within(api.patch_metadata(&name, &PatchParams::default(), &patch)).await;
+        written.map(drop).map_err(|error| told(&format!("write to the copy {namespace}/{name}"), &error).to_string())
     }
 }
 

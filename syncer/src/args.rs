@@ -30,11 +30,12 @@ pub struct Args {
     #[command(flatten)]
     pub client: ClientArgs,
     #[command(flatten)]
-    pub inside: InsideArgs,
-    #[command(flatten)]
     pub admin: AdminArgs,
     #[command(flatten)]
     pub logs: LogArgs,
+    // Last, for its heading goes on.
+    #[command(flatten)]
+    pub inside: InsideArgs,
 }
 
 /// Of a syncer inside of the cluster that it serves.

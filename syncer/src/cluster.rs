@@ -98,6 +98,11 @@ impl ClusterTask {
                 () = lease.acquire(|| is_mine(&self.shared, &self.name)) => {}
                 () = shutdown.cancelled() => break,
             }
+            if !self.is_same_control().await {
+                lease.release().await;
+                sleep(RETRY).await;
+                continue;
+            }
             tracing::info!(cluster = self.name, "holding the cluster's Lease");
             self.metrics.held.set(1);
             let moved = moved(self.shared.clone(), self.name.clone());
@@ -110,6 +115,26 @@ impl ClusterTask {
             self.metrics.held.set(0);
             self.metrics.ready.set(0);
             lease.release().await;
+        }
+    }
+
+    /// Whether the control cluster is the one that this process began with. It may have been rebuilt meanwhile, under the
+    /// same address: then this process knows it by a wrong identity, and is replaced by one that does not.
+    async fn is_same_control(&self) -> bool {
+        match crate::kube_system_uid(&self.shared.control).await {
+            Ok(uid) if uid == self.shared.control_uid => true,
+            Ok(uid) => {
+                tracing::error!(
+                    uid,
+                    before = self.shared.control_uid,
+                    "the control cluster is another one; beginning anew"
+                );
+                std::process::exit(1)
+            }
+            Err(error) => {
+                tracing::warn!(cluster = self.name, %error, "cannot tell which control cluster this is");
+                false
+            }
         }
     }
 

@@ -35,6 +35,12 @@ impl Work {
         self.end(key, original, "Failed", &end::stopped(shutdown)).await
     }
 
+    /// Writes down on a copy which control cluster made it.
+    pub(crate) async fn claim(&self, key: &Key, copy: &Copy) -> Result<(), StepError> {
+        let annotation = ["metadata", "annotations", names::CONTROL_CLUSTER];
+        self.write_copy(key, copy, vec![add(&annotation, json!(self.here.control_uid))]).await
+    }
+
     /// Takes our finalizer off the copy.
     pub(crate) async fn release(&self, key: &Key, copy: &Copy) -> Result<(), StepError> {
         let api = self.copies_in(&key.namespace);

@@ -112,7 +112,8 @@ pub async fn run(args: Args) -> Result<()> {
     }
 }
 
-async fn kube_system_uid(control: &Client) -> Result<String> {
+/// What tells the control cluster from any other.
+pub(crate) async fn kube_system_uid(control: &Client) -> Result<String> {
     let namespaces: Api<Namespace> = Api::all(control.clone());
     let kube_system = client::within(namespaces.get("kube-system")).await?;
     kube_system.uid().context("namespace kube-system has no UID")

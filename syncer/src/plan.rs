@@ -43,6 +43,8 @@ pub enum Step {
     Suspend(bool),
     /// It was stopped before there was a copy: end the original as Argo would, once the WEC has confirmed that.
     Stop(String),
+    /// Write down on the copy which control cluster made it: an earlier version did not.
+    Claim,
     /// The final status is back: let go of the copy, which is then its own TTL's.
     Release,
     /// A copy of ours without its original, or of an older one: stop and delete it, once the API server has
@@ -74,6 +76,7 @@ impl Step {
             Self::Shutdown(_) => "shutdown",
             Self::Suspend(_) => "suspend",
             Self::Stop(_) => "stop",
+            Self::Claim => "claim",
             Self::Release => "release",
             Self::Remove => "remove",
             Self::Lost(_) => "lost",
@@ -243,6 +246,7 @@ fn follow(original: &Original, copy: &Copy, delivery: &Delivery, how: Returning)
         }
         _ if !copy.completed && !copy.deleting && copy.suspended != original.suspend => Step::Suspend(original.suspend),
         _ if copy.held && (copy.completed || copy.deleting) => Step::Release,
+        _ if copy.held && copy.control_cluster.is_none() => Step::Claim,
         _ => Step::Rest,
     }
 }
@@ -345,7 +349,8 @@ mod tests {
     }
 
     fn copy() -> Copy {
-        Copy { uid: "c".into(), origin: "o1".into(), attempt: 1, held: true, ..Copy::default() }
+        let control_cluster = Some("k0".into());
+        Copy { uid: "c".into(), origin: "o1".into(), attempt: 1, held: true, control_cluster, ..Copy::default() }
     }
 
     fn with_status(status: serde_json::Value, copy: Copy) -> Copy {
@@ -424,6 +429,7 @@ mod tests {
     #[case::forged_record(Some(Original { delivery: Some(Err("expected value".into())), ..original() }), None, "Fail: annotation argosy.dev/delivery cannot be read: expected value")]
     #[case::deleted_and_held_by_others(None, Some(Copy { deleting: true, held: false, ..copy() }), "Rest")]
     #[case::made_from_a_copy_in_the_wec(None, Some(Copy { inherited: true, ..copy() }), "Rest")]
+    #[case::of_an_earlier_version(Some(delivered(Some("c"))), Some(Copy { control_cluster: None, ..copy() }), "Claim")]
     #[case::of_another_control_cluster(None, Some(Copy { control_cluster: Some("k9".into()), ..copy() }), "Rest")]
     #[case::of_this_control_cluster(None, Some(Copy { control_cluster: Some("k0".into()), ..copy() }), "Remove")]
     #[case::in_the_way_of_an_original(Some(delivered(None)), Some(Copy { control_cluster: Some("k9".into()), origin: "o0".into(), ..copy() }), "Tell")]

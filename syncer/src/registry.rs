@@ -103,7 +103,7 @@ impl Registry {
         let name = cluster.name_any();
         let mode = if self.shared.inside.is_some() { SyncMode::Pull } else { SyncMode::Push };
         if cluster.spec.sync_mode != mode {
-            tracing::info!(cluster = name, mode = ?cluster.spec.sync_mode, "the cluster is not for this syncer");
+            // For the syncer inside of it, or for those in the control cluster.
             return self.stop(&name);
         }
         let cluster = Arc::new(cluster);

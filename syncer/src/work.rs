@@ -269,6 +269,7 @@ impl Work {
             }
             (Step::Suspend(suspend), _, Some(copy)) => self.suspend(key, &copy, suspend).await?,
             (Step::Shutdown(shutdown), _, Some(copy)) => self.shut_down(key, &copy, &shutdown).await?,
+            (Step::Claim, _, Some(copy)) => self.claim(key, &copy).await?,
             (Step::Release, _, Some(copy)) => return self.release(key, &copy).await.map(|()| None),
             (Step::Remove, _, Some(copy)) => self.remove(key, &copy).await?,
             (Step::Unreadable(why), Some(original), _) => {

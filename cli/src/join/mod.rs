@@ -170,6 +170,9 @@ pub async fn run(args: JoinArgs, control: &ControlArgs) -> Result<()> {
     let known = Known::read(&sides.control, &args.namespace, &args.name).await?;
     refuse::clusters(&args.name, &known, &sides.control_uid, &sides.member_uid)?;
     refuse::strangers(&args.name, &known, args.force)?;
+    if !args.renew {
+        refuse::mode(&args.name, &known, args.pull)?;
+    }
     match endpoint {
         Some(endpoint) => {
             warn_of_loopback(&endpoint);

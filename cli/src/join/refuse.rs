@@ -36,6 +36,22 @@ pub enum Refusal {
          them in every namespace; put there what workflows need, and leave secrets out of --copy"
     )]
     Secrets,
+    #[error(
+        "{name} is {}; to change that, `kubectl argosy leave {name}` first",
+        if *.is_pull { "served by a syncer inside of it: say --pull" } else { "reached by the control cluster's syncer, so without --pull" }
+    )]
+    Mode { name: String, is_pull: bool },
+}
+
+/// Whether a cluster can join in this mode. Another one would leave it to a syncer that cannot serve it, and an account that
+/// still may.
+pub fn mode(name: &str, known: &Known, pull: bool) -> Result<(), Refusal> {
+    let is_pull = known.is_pull();
+    if known.cluster.is_some() && is_pull != pull {
+        Err(Refusal::Mode { name: name.to_owned(), is_pull })
+    } else {
+        Ok(())
+    }
 }
 
 /// Whether these kinds of objects can be copied in this mode.

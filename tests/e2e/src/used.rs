@@ -73,6 +73,14 @@ struct Event {
     user: User,
     #[serde(rename = "objectRef")]
     object: Option<Object>,
+    #[serde(rename = "responseStatus", default)]
+    answer: Answer,
+}
+
+#[derive(Deserialize, Default)]
+struct Answer {
+    #[serde(default)]
+    code: u16,
 }
 
 #[derive(Deserialize)]
@@ -118,7 +126,7 @@ fn read(world: &World, cluster: &str) -> Result<BTreeSet<Used>> {
     for line in log.lines() {
         let event: Event = serde_json::from_str(line).with_context(|| format!("reading {}", path.display()))?;
         let account = event.user.username.rsplit(':').next().unwrap_or_default().to_owned();
-        let Some(object) = event.object else { continue };
+        let Some(object) = event.object.filter(|_| ![401, 403].contains(&event.answer.code)) else { continue };
         let sub = if object.subresource.is_empty() { String::new() } else { format!("/{}", object.subresource) };
         let resource = format!("{}{sub}", object.resource);
         used.insert(Used { account, verb: event.verb, resource, group: object.api_group, name: object.name });

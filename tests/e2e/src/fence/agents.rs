@@ -78,6 +78,16 @@ pub(super) fn cases() -> Vec<FenceCase> {
             all([set("/metadata/ownerReferences", owner())]),
             "finalizers and owners",
         ),
+        no("an agent brings a lock", all([set("/status/synchronization", json!({"mutex": {}}))]), "brings no locks"),
+        no(
+            "an agent brings a lock in a stored spec",
+            all([set("/status/storedWorkflowTemplateSpec", json!({"entrypoint": "main", "synchronization": {}}))]),
+            "brings no locks",
+        ),
+        yes(
+            "an agent brings a stored spec",
+            all([set("/status/storedWorkflowTemplateSpec", json!({"entrypoint": "main", "suspend": true}))]),
+        ),
         no("an agent deletes an original", Change::Delete, "creates and deletes nothing"),
     ]
 }

@@ -100,8 +100,9 @@ pub async fn run(args: AdoptArgs, control: &ControlArgs) -> Result<()> {
     let (mut adopted, mut left) = (0, 0);
     let from = args.from.as_deref().unwrap_or(&here.id);
     let api: Api<Whole> = Api::all(here.member.clone());
-    let mut params =
-        ListParams::default().labels(&format!("{}={from},{}={name}", names::CONTROL, names::CLUSTER)).limit(PAGE);
+    let mut params = ListParams::default()
+        .labels(&format!("{} in ({from},{}),{}={name}", names::CONTROL, here.id, names::CLUSTER))
+        .limit(PAGE);
     loop {
         let page = ask("list the copies in the workload cluster", api.list(&params)).await?;
         for copy in &page.items {
@@ -164,6 +165,9 @@ impl Here<'_> {
     /// would find the name taken by a stranger, and end the original.
     async fn make(&self, copy: &Whole, from: &str) -> Result<(), String> {
         let made_by = copy.annotations().get(names::CONTROL_CLUSTER).map_or(from, String::as_str);
+        if made_by == self.uid {
+            return Err("this very control cluster made it, under another identity".to_owned());
+        }
         self.write(copy, json!({names::CONTROL: self.id}), json!({names::CONTROL_CLUSTER: made_by})).await?;
         let original = original_of(copy, self.cluster);
         let spec = original.spec.map(Value::Object).unwrap_or_default();
@@ -223,6 +227,9 @@ fn verdict(original: Option<&Known>, cluster: &str) -> Verdict {
     let Some(original) = original else { return Verdict::Make };
     let label = |name: &str| original.labels().get(name).map(String::as_str);
     match label(names::CLUSTER) {
+        _ if original.metadata.deletion_timestamp.is_some() => {
+            Verdict::Leave("a workflow of this name is being deleted")
+        }
         _ if label(names::ARGO_COMPLETED) == Some("true") => Verdict::Leave("a workflow of this name has ended here"),
         Some(routed) if routed == cluster => match delivery(original).and_then(|delivery| delivery.copy) {
             None => Verdict::Bind,

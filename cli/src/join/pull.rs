@@ -77,6 +77,7 @@ pub async fn renew(args: &JoinArgs, sides: &Sides) -> Result<()> {
     if let Some(account) = objects(&args.namespace, &args.name, false).first() {
         account.check(&sides.control, &args.name, args.force).await?;
     }
+    make_lease(&sides.control, &args.namespace, &args.name).await?;
     let token = token(args, sides).await?;
     token.report();
     write_secret(args, sides, None, &token).await

@@ -113,6 +113,8 @@ async fn share(world: &World) -> Result<()> {
         theirs.delete("second", &Default::default()).await?;
         world.presence(&workflows(wec, NAMESPACE), "second", false).await?;
         ensure!(uids(world, NAMESPACE, &["first"]).await?["first"] == copies["first"], "the other one's went, too");
+        world.originals(NAMESPACE).delete("first", &Default::default()).await?;
+        world.presence(&workflows(wec, NAMESPACE), "first", false).await?;
         about(world, second, "leave", &format!("--namespace {ACCOUNT} --member-namespace {ACCOUNT}")).await.map(drop)
     })
     .await

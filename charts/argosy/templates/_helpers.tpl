@@ -34,9 +34,22 @@ system:serviceaccount:{{ .Release.Namespace }}:argosy-agent-
 request.userInfo.username.startsWith('{{ include "argosy.agentUsers" . }}')
 {{- end }}
 
-{{/* CEL: whether who asks writes what was returned from clusters, which guard and fence have no say in. */}}
+{{/* CEL: whether who asks is none of Argosy's syncers; in what those write, guard and fence have no say. */}}
 {{- define "argosy.isNoSyncer" -}}
 request.userInfo.username != '{{ include "argosy.syncerUser" . }}' && !{{ include "argosy.isAgent" . }}
+{{- end }}
+
+{{/* CEL variables: these fields of a workflow, or with "old" before the name those that it had; empty where there are none:
+(list "labels" "oldLabels" "status") */}}
+{{- define "argosy.variables" -}}
+{{- range . }}
+{{- $object := ternary "oldObject" "object" (hasPrefix "old" .) }}
+{{- $field := trimPrefix "old" . | untitle }}
+{{- if has $field (list "labels" "annotations") }}{{ $field = printf "metadata.%s" $field }}{{ end }}
+{{- $path := printf "%s.%s" $object $field }}
+- name: {{ . }}
+  expression: "has({{ $path }}) && {{ $path }} != null ? {{ $path }} : {}"
+{{- end }}
 {{- end }}
 
 {{/* Whom to ask when the webhook is silent. It ends up inside a CEL string in single quotes; the schema keeps quotes
@@ -68,11 +81,26 @@ service:
 {{- end }}
 {{- end }}
 
-{{/* What the pods of both components have in common. */}}
-{{- define "argosy.podSecurity" -}}
-runAsNonRoot: true
-seccompProfile:
-  type: RuntimeDefault
+{{/* What all pods have in common, with what a component's values say of its own: (dict "root" $ "values" .Values.syncer) */}}
+{{- define "argosy.pod" -}}
+securityContext:
+  runAsNonRoot: true
+  seccompProfile:
+    type: RuntimeDefault
+{{- with .root.Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- with .values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end }}
 
 {{- define "argosy.containerSecurity" -}}

@@ -121,6 +121,12 @@ pub fn agent(cluster: &str) -> String {
     format!("argosy-agent-{cluster}")
 }
 
+/// Name of the Secret in a cluster with the way to the control cluster, for the syncer inside; in the namespace of its
+/// account there.
+pub fn agent_secret(cluster: &str) -> String {
+    format!("argosy-control-{cluster}")
+}
+
 /// Name of the Lease by which a syncer says that it is there, in the same namespace.
 pub fn member(identity: &str) -> String {
     format!("argosy-syncer-{identity}")

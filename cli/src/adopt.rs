@@ -1,7 +1,5 @@
 //! `kubectl argosy adopt`: what a control cluster of before left running in a workload cluster is bound to originals here.
 
-use std::fmt;
-
 use anyhow::{Result, bail};
 use argosy_api::{Delivery, Workflow, names, workflow};
 use argosy_runtime::client::within;
@@ -70,7 +68,7 @@ enum Verdict {
     Leave(&'static str),
 }
 
-/// The control cluster, and who it is.
+/// The control cluster and who it is, and the workload cluster.
 struct Here<'a> {
     cluster: &'a str,
     control: Client,
@@ -130,21 +128,8 @@ pub async fn run(args: AdoptArgs, control: &ControlArgs) -> Result<()> {
             None => break,
         }
     }
-    let summary = Summary { adopted, left, is_dry: args.dry_run };
-    if left > 0 { bail!("{summary}") } else { crate::print(&format!("{summary}\n")) }
-}
-
-struct Summary {
-    adopted: usize,
-    left: usize,
-    is_dry: bool,
-}
-
-impl fmt::Display for Summary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let dry = if self.is_dry { " (dry run)" } else { "" };
-        write!(f, "adopted {}, left alone {}{dry}", self.adopted, self.left)
-    }
+    let summary = format!("adopted {adopted}, left alone {left}{}", if args.dry_run { " (dry run)" } else { "" });
+    if left > 0 { bail!(summary) } else { crate::print(&format!("{summary}\n")) }
 }
 
 impl Here<'_> {
@@ -169,13 +154,9 @@ impl Here<'_> {
             return Err("this very control cluster made it, under another identity".to_owned());
         }
         self.write(copy, json!({names::CONTROL: self.id}), json!({names::CONTROL_CLUSTER: made_by})).await?;
-        let original = original_of(copy, self.cluster);
-        let spec = original.spec.map(Value::Object).unwrap_or_default();
-        let mut object = DynamicObject::new("", &workflow::api_resource()).data(json!({"spec": spec}));
-        object.metadata = original.metadata;
         let namespace = copy.namespace().unwrap_or_default();
         let api: Api<DynamicObject> = Api::namespaced_with(self.control.clone(), &namespace, &workflow::api_resource());
-        let made = within(api.create(&PostParams::default(), &object)).await;
+        let made = within(api.create(&PostParams::default(), &original_of(copy, self.cluster))).await;
         made.map_err(|error| format!("its original cannot be created: {}", error.message()))?;
         self.bind(copy).await
     }
@@ -241,23 +222,22 @@ fn verdict(original: Option<&Known>, cluster: &str) -> Verdict {
 }
 
 /// The original that the copy may have been made of. What Argosy and Argo themselves noted on it is left out.
-fn original_of(copy: &Whole, cluster: &str) -> Whole {
+fn original_of(copy: &Whole, cluster: &str) -> DynamicObject {
     const NOTED: [&str; 5] =
         [names::CONTROL, names::ORIGIN, names::ARGO_COMPLETED, names::ARGO_PHASE, names::ARGO_ARCHIVING];
-    let mut original = Whole { metadata: Default::default(), spec: copy.spec.clone(), status: None };
     let mut labels = copy.labels().clone();
     labels.retain(|key, _| !NOTED.contains(&key.as_str()));
     labels.insert(names::CLUSTER.to_owned(), cluster.to_owned());
     let mut annotations = copy.annotations().clone();
     annotations.retain(|key, _| !key.starts_with(names::PREFIX));
-    if let Some(spec) = &mut original.spec {
-        // How it stands with the copy the returned status says, and what its user did to it is done.
-        spec.remove("shutdown");
-        if spec.insert("suspend".to_owned(), Value::Bool(true)) == Some(Value::Bool(true)) {
-            annotations.insert(names::SUSPEND.to_owned(), "true".to_owned());
-        }
+    let mut spec = copy.spec.clone().unwrap_or_default();
+    // How it stands with the copy the returned status says, and what its user did to it is done.
+    spec.remove("shutdown");
+    if spec.insert("suspend".to_owned(), Value::Bool(true)) == Some(Value::Bool(true)) {
+        annotations.insert(names::SUSPEND.to_owned(), "true".to_owned());
     }
-    original.metadata.name = Some(copy.name_any());
+    let name = copy.name_any();
+    let mut original = DynamicObject::new(&name, &workflow::api_resource()).data(json!({"spec": spec}));
     original.metadata.namespace = copy.namespace();
     original.metadata.labels = Some(labels);
     original.metadata.annotations = Some(annotations);

@@ -4,9 +4,8 @@
 use std::future::Future;
 
 use anyhow::{Context, Result, anyhow};
-use argosy_runtime::client::{RequestError, within};
-use k8s_openapi::api::core::v1::Namespace;
-use kube::{Api, Client, ResourceExt};
+use argosy_runtime::client::{RequestError, kube_system_uid, within};
+use kube::Client;
 
 /// Waits for an answer, with the deadline that all requests have. `what` completes "cannot …".
 pub async fn ask<T>(what: &str, request: impl Future<Output = kube::Result<T>>) -> Result<T> {
@@ -20,7 +19,7 @@ pub fn told(what: &str, error: &RequestError) -> anyhow::Error {
 
 /// What tells a cluster from any other: the UID of its kube-system namespace.
 pub async fn cluster_uid(client: &Client, whose: &str) -> Result<String> {
-    let namespaces: Api<Namespace> = Api::all(client.clone());
-    let kube_system = ask(&format!("read namespace kube-system of {whose}"), namespaces.get("kube-system")).await?;
-    kube_system.uid().with_context(|| format!("namespace kube-system of {whose} has no UID"))
+    let uid = kube_system_uid(client).await;
+    let uid = uid.map_err(|error| told(&format!("read namespace kube-system of {whose}"), &error))?;
+    uid.with_context(|| format!("namespace kube-system of {whose} has no UID"))
 }

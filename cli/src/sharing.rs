@@ -2,14 +2,13 @@
 //! others what they use.
 
 use anyhow::Result;
-use argosy_api::{WorkloadCluster, kubeconfig};
+use argosy_api::{WorkloadCluster, kubeconfig, names};
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use serde::Deserialize;
 
 use crate::ask::ask;
-use crate::join::account::agent_secret;
 use crate::join::register;
 
 /// Where an account is.
@@ -33,7 +32,7 @@ impl Account<'_> {
             }
             let Some(reference) = &cluster.spec.kubeconfig_secret else {
                 // Its syncer inside signs in there with it.
-                let (secret, there) = (agent_secret(&cluster.name_any()), self.member.clone());
+                let (secret, there) = (names::agent_secret(&cluster.name_any()), self.member.clone());
                 let api: Api<Secret> = Api::namespaced(there, self.namespace);
                 let what = format!("read Secret {}/{secret} in the workload cluster", self.namespace);
                 if ask(&what, api.get_opt(&secret)).await?.is_some() {

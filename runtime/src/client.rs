@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use k8s_openapi::api::core::v1::Namespace;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
+use kube::{Api, Client, Config};
 use thiserror::Error;
 
 /// How long one request to an API server may take.
@@ -56,6 +57,12 @@ pub async fn config(kubeconfig: Option<PathBuf>, whose: &'static str) -> Result<
 /// The client that goes this way.
 pub fn client(config: Config, whose: &'static str) -> Result<Client, ClientError> {
     Client::try_from(config).map_err(|source| ClientError::Build { whose, source })
+}
+
+/// What tells a cluster from any other: the UID of its kube-system namespace.
+pub async fn kube_system_uid(client: &Client) -> Result<Option<String>, RequestError> {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    Ok(within(namespaces.get("kube-system")).await?.metadata.uid)
 }
 
 /// What every client of ours has in common: no hidden retries, which would outlast any deadline (up to 164 s).

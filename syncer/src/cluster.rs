@@ -98,7 +98,8 @@ impl ClusterTask {
                 () = lease.acquire(|| is_mine(&self.shared, &self.name)) => {}
                 () = shutdown.cancelled() => break,
             }
-            if !self.is_same_control().await {
+            if let Err(error) = self.check_control().await {
+                tracing::warn!(cluster = self.name, %error, "cannot tell which control cluster this is");
                 lease.release().await;
                 sleep(RETRY).await;
                 continue;
@@ -118,24 +119,15 @@ impl ClusterTask {
         }
     }
 
-    /// Whether the control cluster is the one that this process began with. It may have been rebuilt meanwhile, under the
-    /// same address: then this process knows it by a wrong identity, and is replaced by one that does not.
-    async fn is_same_control(&self) -> bool {
-        match crate::kube_system_uid(&self.shared.control).await {
-            Ok(uid) if uid == self.shared.control_uid => true,
-            Ok(uid) => {
-                tracing::error!(
-                    uid,
-                    before = self.shared.control_uid,
-                    "the control cluster is another one; beginning anew"
-                );
-                std::process::exit(1)
-            }
-            Err(error) => {
-                tracing::warn!(cluster = self.name, %error, "cannot tell which control cluster this is");
-                false
-            }
+    /// Ends the process if the control cluster is another one than it began with: rebuilt meanwhile, under the same address.
+    /// It is known here by a wrong identity then, and whoever takes this one's place knows it by the right one.
+    async fn check_control(&self) -> anyhow::Result<()> {
+        let (uid, before) = (crate::control_uid(&self.shared.control).await?, &self.shared.control_uid);
+        if uid != *before {
+            tracing::error!(uid, before, "the control cluster is another one; beginning anew");
+            std::process::exit(1);
         }
+        Ok(())
     }
 
     /// One session after the other, for ever.

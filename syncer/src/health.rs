@@ -2,8 +2,7 @@
 
 use argosy_api::workload_cluster::{ADOPTED, ARGO_READY, CAPACITY_KNOWN, READY, UNREACHABLE};
 use argosy_api::{WorkloadCluster, WorkloadClusterStatus, workflow};
-use argosy_runtime::client::{RequestError, within};
-use k8s_openapi::api::core::v1::Namespace;
+use argosy_runtime::client::{RequestError, kube_system_uid, within};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
@@ -50,13 +49,12 @@ impl Trouble {
 
 /// Asks a WEC who it is, what it is and whether it serves Argo's Workflows.
 pub async fn look(wec: &Client) -> Result<Seen, Trouble> {
-    let namespaces: Api<Namespace> = Api::all(wec.clone());
-    let kube_system = within(namespaces.get("kube-system")).await;
-    let kube_system = kube_system.map_err(|error| Trouble::unreachable("cannot read namespace kube-system", &error))?;
+    let uid = kube_system_uid(wec).await;
+    let uid = uid.map_err(|error| Trouble::unreachable("cannot read namespace kube-system", &error))?;
     let version = within(wec.apiserver_version()).await;
     let version = version.map_err(|error| Trouble::unreachable("cannot read the version", &error))?;
     Ok(Seen {
-        cluster_uid: kube_system.uid().unwrap_or_default(),
+        cluster_uid: uid.unwrap_or_default(),
         version: version.git_version,
         argo: look_for_argo(wec).await,
         capacity: None,

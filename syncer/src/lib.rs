@@ -41,8 +41,7 @@ use anyhow::{Context, Result, bail};
 use argosy_runtime::known::Known;
 use argosy_runtime::shutdown::{self, essential};
 use argosy_runtime::{admin, client};
-use k8s_openapi::api::core::v1::Namespace;
-use kube::{Api, Client, ResourceExt};
+use kube::Client;
 
 pub use args::Args;
 
@@ -73,7 +72,7 @@ pub async fn run(args: Args) -> Result<()> {
     let admin = admin::serve(listener, registry, Arc::new(is_ready), shutdown.clone().cancelled_owned());
 
     let work = async {
-        let control_uid = kube_system_uid(&control).await.context("cannot read the control cluster's identity")?;
+        let control_uid = control_uid(&control).await.context("cannot read the control cluster's identity")?;
         let control_id = control_id.unwrap_or_else(|| control_uid.clone());
         tokio::select! {
             () = known.synced() => {}
@@ -113,8 +112,6 @@ pub async fn run(args: Args) -> Result<()> {
 }
 
 /// What tells the control cluster from any other.
-pub(crate) async fn kube_system_uid(control: &Client) -> Result<String> {
-    let namespaces: Api<Namespace> = Api::all(control.clone());
-    let kube_system = client::within(namespaces.get("kube-system")).await?;
-    kube_system.uid().context("namespace kube-system has no UID")
+pub(crate) async fn control_uid(control: &Client) -> Result<String> {
+    client::kube_system_uid(control).await?.context("namespace kube-system has no UID")
 }

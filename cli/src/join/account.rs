@@ -2,9 +2,9 @@
 //! are the chart's: both read the same files.
 
 use anyhow::{Context, Result};
-use argosy_api::WorkloadClusterSpec;
 use argosy_api::kubeconfig::{ACCOUNT, token_request};
 use argosy_api::workload_cluster::Copy;
+use argosy_api::{WorkloadClusterSpec, names};
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding};
 use k8s_openapi::jiff::Timestamp;
@@ -152,14 +152,6 @@ impl Grants {
     }
 }
 
-/// What a Secret for a syncer inside of the workload cluster is called there; the WorkloadCluster's name follows.
-const AGENT_SECRET: &str = "argosy-control";
-
-/// Name of the Secret in the workload cluster with the way to the control cluster, for a syncer inside.
-pub fn agent_secret(cluster: &str) -> String {
-    format!("{AGENT_SECRET}-{cluster}")
-}
-
 /// The account and its rights, in the order of creation, for a control cluster of this UID. `agent`: the WorkloadCluster
 /// that a syncer inside serves as this account.
 pub fn objects(namespace: &str, control_uid: &str, grants: &Grants, agent: Option<&str>) -> Result<Vec<Wanted>> {
@@ -167,7 +159,7 @@ pub fn objects(namespace: &str, control_uid: &str, grants: &Grants, agent: Optio
     let role = format!("argosy-member:{namespace}:{ACCOUNT}");
     let mut own = rules(RULES_OWN_NAMESPACE)?;
     if let Some(cluster) = agent {
-        own.extend(rules(&RULES_AGENT.replace(AGENT_SECRET, &agent_secret(cluster)))?);
+        own.extend(rules(&RULES_AGENT.replace("argosy-control", &names::agent_secret(cluster)))?);
     }
     Ok(vec![
         // No pod there signs in with it, but for the syncer's, which says so itself.

@@ -13,7 +13,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
-use super::account::{self, CONTROL, Place, Token, Wanted, agent_secret, binding};
+use super::account::{self, CONTROL, Place, Token, Wanted, binding};
 use super::register::{self, Known};
 use super::{JoinArgs, Sides, trial};
 use crate::ask::ask;
@@ -93,7 +93,7 @@ pub async fn leave(
     let (client, namespace) = control;
     account::delete(client, &objects(namespace, cluster, true), cluster).await?;
     let Some((client, namespace)) = member else { return Ok(()) };
-    let (api, name) = (Api::<Secret>::namespaced(client.clone(), namespace), agent_secret(cluster));
+    let (api, name) = (Api::<Secret>::namespaced(client.clone(), namespace), names::agent_secret(cluster));
     let title = format!("Secret {namespace}/{name} in the workload cluster");
     let there = ask(&format!("read {title}"), api.get_opt(&name)).await?;
     if there.is_some_and(|there| is_ours(Some(there.labels()), control_uid)) {
@@ -124,7 +124,7 @@ async fn make_lease(control: &Client, namespace: &str, cluster: &str) -> Result<
 
 async fn write_secret(args: &JoinArgs, sides: &Sides, kubeconfig: Option<&Value>, token: &Token) -> Result<()> {
     let namespace = &args.member.member_namespace;
-    let (api, name) = (Api::<Secret>::namespaced(sides.member.clone(), namespace), agent_secret(&args.name));
+    let (api, name) = (Api::<Secret>::namespaced(sides.member.clone(), namespace), names::agent_secret(&args.name));
     let title = format!("Secret {namespace}/{name} in the workload cluster");
     let there = ask(&format!("read {title}"), api.get_opt(&name)).await?;
     ownership::verdict(&title, there.as_ref().map(ResourceExt::labels), &sides.control_uid, args.force)?;

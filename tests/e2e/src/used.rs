@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
-use serde::Deserialize;
+use serde_json::Value;
 use testbed::cluster::audit;
 use testbed::layout::CONTROL;
 
@@ -67,37 +67,6 @@ struct Used {
     name: String,
 }
 
-#[derive(Deserialize)]
-struct Event {
-    verb: String,
-    user: User,
-    #[serde(rename = "objectRef")]
-    object: Option<Object>,
-    #[serde(rename = "responseStatus", default)]
-    answer: Answer,
-}
-
-#[derive(Deserialize, Default)]
-struct Answer {
-    #[serde(default)]
-    code: u16,
-}
-
-#[derive(Deserialize)]
-struct User {
-    username: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-#[derive(Default)]
-struct Object {
-    resource: String,
-    subresource: String,
-    api_group: String,
-    name: String,
-}
-
 /// Fails if a right was not used since the testbed came up. Makes sense only after all cases.
 ///
 /// # Errors
@@ -124,37 +93,41 @@ fn read(world: &World, cluster: &str) -> Result<BTreeSet<Used>> {
     let log = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
     let mut used = BTreeSet::new();
     for line in log.lines() {
-        let event: Event = serde_json::from_str(line).with_context(|| format!("reading {}", path.display()))?;
-        let account = event.user.username.rsplit(':').next().unwrap_or_default().to_owned();
-        let Some(object) = event.object.filter(|_| ![401, 403].contains(&event.answer.code)) else { continue };
-        let sub = if object.subresource.is_empty() { String::new() } else { format!("/{}", object.subresource) };
-        let resource = format!("{}{sub}", object.resource);
-        used.insert(Used { account, verb: event.verb, resource, group: object.api_group, name: object.name });
+        let event: Value = serde_json::from_str(line).with_context(|| format!("reading {}", path.display()))?;
+        let object = &event["objectRef"];
+        let is_refused = [401, 403].iter().any(|code| event["responseStatus"]["code"] == *code);
+        if object.is_null() || is_refused {
+            continue;
+        }
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let parts = ["resource", "subresource"].map(|part| text(&object[part]));
+        used.insert(Used {
+            account: text(&event["user"]["username"]).rsplit(':').next().unwrap_or_default().to_owned(),
+            verb: text(&event["verb"]),
+            resource: parts.join("/").trim_end_matches('/').to_owned(),
+            group: text(&object["apiGroup"]),
+            name: text(&object["name"]),
+        });
     }
     Ok(used)
 }
 
 /// What of a rule nothing used.
 fn missing(account: &str, rule: &Rule, used: &BTreeSet<Used>) -> Vec<String> {
-    let list = |text: &str| text.split(", ").filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<_>>();
-    let (groups, names) = (list(&rule.groups), list(&rule.names));
     let is_account = |used: &Used| match account.strip_prefix("argosy-agent") {
         // One for each cluster.
         Some(_) => used.account.starts_with("argosy-agent-"),
         None => used.account == account,
     };
-    let is_group =
-        |used: &Used| groups.iter().any(|group| *group == used.group || (group == "core" && used.group.is_empty()));
-    // Names are given where the chart knows them: a placeholder stands for any.
-    let is_name =
-        |used: &Used| names.is_empty() || names.iter().any(|name| *name == used.name || name.contains("NAME"));
+    let is_group = |used: &Used| {
+        rule.groups.iter().any(|group| *group == used.group || (group == "core" && used.group.is_empty()))
+    };
+    let is_name = |used: &Used| rule.names.is_empty() || rule.names.contains(&used.name);
+    let of_rule: Vec<&Used> = used.iter().filter(|used| is_account(used) && is_group(used) && is_name(used)).collect();
     let mut missing = Vec::new();
-    for resource in list(&rule.resources) {
-        for verb in list(&rule.verbs) {
-            let is_used = used.iter().any(|used| {
-                is_account(used) && used.verb == verb && used.resource == resource && is_group(used) && is_name(used)
-            });
-            if !is_used {
+    for resource in &rule.resources {
+        for verb in &rule.verbs {
+            if !of_rule.iter().any(|used| used.verb == *verb && used.resource == *resource) {
                 missing.push(format!("{account}: {verb} {resource}"));
             }
         }

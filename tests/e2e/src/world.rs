@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use argosy_api::kubeconfig::{Endpoint, compose};
-use argosy_api::workload_cluster::READY;
+use argosy_api::workload_cluster::{READY, SECRET_KEY, SECRET_SUFFIX};
 use argosy_api::{WorkloadCluster, names, packed, workflow};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind, PartialObjectMeta};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -57,11 +57,7 @@ impl World {
 
     /// Makes a namespace of the control cluster with these annotations.
     pub async fn namespace(&self, name: &str, annotations: Value) -> Result<()> {
-        let namespace =
-            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "annotations": annotations}});
-        let api: Api<Namespace> = Api::all(self.control.clone());
-        api.patch(name, &PatchParams::apply("e2e").force(), &Patch::Apply(&namespace)).await?;
-        Ok(())
+        namespace_in(&self.control, name, annotations).await
     }
 
     /// Runs kubectl (or another program of the testbed's with the same flags) against the control cluster; answers what
@@ -75,6 +71,22 @@ impl World {
         let mut command = self.program(program);
         command.args(args).arg("--kubeconfig").arg(&cluster.kubeconfig);
         output(command, input).await
+    }
+
+    /// Runs `kubectl argosy` in a control cluster, about a workload cluster.
+    pub async fn plugin(&self, control: &Cluster, member: &Cluster, args: &str) -> Result<String> {
+        let member = member.kubeconfig.display().to_string();
+        let mut args: Vec<&str> = args.split_whitespace().collect();
+        args.extend(["--member-kubeconfig", &member]);
+        self.run_in(control, "kubectl-argosy", &args, "").await
+    }
+
+    /// The kubeconfig by which the control cluster reaches a workload cluster that has joined.
+    pub async fn way_to(&self, cluster: &str) -> Result<String> {
+        let secrets: Api<Secret> = Api::namespaced(self.control.clone(), argosy::NAMESPACE);
+        let secret = secrets.get(&format!("{cluster}{SECRET_SUFFIX}")).await?;
+        let bytes = secret.data.and_then(|mut data| data.remove(SECRET_KEY)).context("the Secret has no kubeconfig")?;
+        Ok(String::from_utf8(bytes.0)?)
     }
 
     /// One of the testbed's programs, to be run with [`output`].
@@ -237,6 +249,12 @@ pub async fn output(mut command: Command, input: &str) -> Result<String> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
     ensure!(output.status.success(), "{}", text(&output.stderr));
     Ok(text(&output.stdout))
+}
+
+/// Makes a namespace with these annotations.
+pub async fn namespace_in(client: &Client, name: &str, annotations: Value) -> Result<()> {
+    let metadata = json!({"name": name, "annotations": annotations});
+    put(client, "", json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})).await
 }
 
 /// Applies an object as the administrator; `namespace` is empty for one that has none.

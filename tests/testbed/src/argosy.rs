@@ -46,14 +46,14 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub async fn install(testbed: &mut Testbed, with_links: bool) -> Result<()> {
     let step = testbed.progress.step("building Argosy");
     let built = cargo::build(&testbed.layout, &[(WEBHOOK, WEBHOOK), (SYNCER, SYNCER), ("argosy-cli", PLUGIN)]).await?;
-    let [daemons @ .., plugin] = &built[..] else { bail!("cargo built nothing") };
+    let [webhook, syncer, plugin] = &built[..] else { bail!("cargo built other programs") };
     programs::link(PLUGIN, plugin, &testbed.layout.bin())?;
     step.done("");
     let step = testbed.progress.step("installing Argosy");
     let control = testbed.control().client().await?;
     match testbed.state.nodes {
-        Nodes::Real => install_pods(testbed, daemons, plugin, &step).await?,
-        Nodes::Played => start_processes(testbed, daemons, with_links).await?,
+        Nodes::Real => install_pods(testbed, &built, &step).await?,
+        Nodes::Played => start_processes(testbed, [webhook, syncer], with_links).await?,
     }
     for wec in testbed.wecs() {
         step.detail(format!("joining {}", wec.name));
@@ -66,12 +66,14 @@ pub async fn install(testbed: &mut Testbed, with_links: bool) -> Result<()> {
 }
 
 /// Puts the images into the registry and lets the chart run them.
-async fn install_pods(testbed: &Testbed, built: &[PathBuf], plugin: &Path, step: &crate::progress::Step) -> Result<()> {
+async fn install_pods(testbed: &Testbed, built: &[PathBuf], step: &crate::progress::Step) -> Result<()> {
     step.detail("packing images");
     // A tag of their content, so that a change rolls the Deployments, and no change does nothing.
     let tag = content_tag(built)?;
-    let [webhook, syncer] = built else { bail!("cargo built other programs") };
-    for (image, programs) in [("webhook", &[webhook.as_path()][..]), ("syncer", &[syncer, plugin])] {
+    let programs: Vec<&Path> = built.iter().map(PathBuf::as_path).collect();
+    // The syncer's image has the plugin, too.
+    let (webhook, syncer) = programs.split_at(1);
+    for (image, programs) in [("webhook", webhook), ("syncer", syncer)] {
         let image = images::of_programs(&format!("{REGISTRY}/{image}:{tag}"), programs).await?;
         images::publish(&testbed.layout, image).await?;
     }
@@ -89,7 +91,7 @@ fn content_tag(files: &[PathBuf]) -> Result<String> {
 }
 
 /// Installs the chart for programs outside of the cluster, and starts these.
-async fn start_processes(testbed: &mut Testbed, built: &[PathBuf], with_links: bool) -> Result<()> {
+async fn start_processes(testbed: &mut Testbed, built: [&PathBuf; 2], with_links: bool) -> Result<()> {
     for name in replicas(WEBHOOK).into_iter().chain([further::WEBHOOK.to_owned()]) {
         testbed.state.port(&serving_port(&name))?;
     }

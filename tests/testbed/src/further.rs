@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use argosy_api::WorkloadCluster;
+use argosy_api::{WorkloadCluster, names};
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
@@ -36,7 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub async fn start_inside(testbed: &Testbed, cluster: &str, wec: &Cluster, namespace: &str) -> Result<()> {
     ensure!(testbed.state.nodes == Nodes::Played, "on real nodes it is a Deployment of the chart");
     let client = wec.client().await?;
-    let (secrets, name) = (Api::<Secret>::namespaced(client.clone(), namespace), format!("argosy-control-{cluster}"));
+    let (secrets, name) = (Api::<Secret>::namespaced(client.clone(), namespace), names::agent_secret(cluster));
     let secret = secrets.get(&name).await.with_context(|| format!("reading Secret {namespace}/{name}"))?;
     let dir = testbed.layout.cluster_dir(&wec.name).join(INSIDE);
     create_private_dir(&dir)?;

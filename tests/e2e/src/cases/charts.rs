@@ -115,18 +115,15 @@ async fn inside(world: World) -> Result<()> {
     let served = async {
         let install = ["install", ACCOUNT, &chart, "-n", ACCOUNT, "--create-namespace", "--set", &set];
         world.run_in(wec, "helm", &install, "").await?;
-        let member = wec.kubeconfig.display().to_string();
-        let join = format!(
-            "join {NAME} --pull --member-kubeconfig {member} --member-namespace {ACCOUNT} --namespaces {NAME} \
-             --create-namespaces --no-wait"
-        );
-        world.run("kubectl-argosy", &join.split(' ').collect::<Vec<_>>(), "").await?;
+        let control = world.testbed.control();
+        let account = format!("--member-namespace {ACCOUNT}");
+        let how = format!("{account} --namespaces {NAME} --create-namespaces --no-wait");
+        world.plugin(control, wec, &format!("join {NAME} --pull {how}")).await?;
         world.ready(NAME, None).await?;
         let name = world.create(NAME, &labelled(sleeping("pulled", 1), json!({names::CLUSTER: NAME}))).await?;
         world.phase(NAME, &name, "Succeeded").await?;
         ensure!(world.pods(&world.wecs[1], NAME, &name).await?.len() == 1, "its pod is not there");
-        let leave = format!("leave {NAME} --member-kubeconfig {member} --member-namespace {ACCOUNT}");
-        world.run("kubectl-argosy", &leave.split(' ').collect::<Vec<_>>(), "").await
+        world.plugin(control, wec, &format!("leave {NAME} {account}")).await
     }
     .await;
     let uninstalled = world.run_in(wec, "helm", &["uninstall", ACCOUNT, "-n", ACCOUNT, "--wait"], "").await;

@@ -33,14 +33,15 @@ const CHARTS: [(&str, &str, &str); 2] = [
     ),
 ];
 
-/// A rule of a role, as the chart has it; values are joined with `, `.
+/// A rule of a role, as the chart has it.
 #[derive(Default)]
 pub(crate) struct Rule {
     why: String,
-    pub(crate) groups: String,
-    pub(crate) resources: String,
-    pub(crate) names: String,
-    pub(crate) verbs: String,
+    /// That without a name is `core`.
+    pub(crate) groups: Vec<String>,
+    pub(crate) resources: Vec<String>,
+    pub(crate) names: Vec<String>,
+    pub(crate) verbs: Vec<String>,
 }
 
 async fn rights(world: World) -> Result<()> {
@@ -54,7 +55,8 @@ async fn rights(world: World) -> Result<()> {
                 "\n`{account}`, {reach}:\n\n| API group | resources | names | verbs | what for |\n|---|---|---|---|---|"
             )?;
             for Rule { why, groups, resources, names, verbs } in rules {
-                writeln!(table, "| {groups} | {resources} | {names} | {verbs} | {why} |")?;
+                let lists = [groups, resources, names, verbs].map(|list| list.join(", "));
+                writeln!(table, "| {} | {why} |", lists.join(" | "))?;
             }
         }
     }
@@ -113,6 +115,7 @@ fn read(rules: &str) -> Vec<Rule> {
         }
         let Some((field, value)) = line.trim_start_matches("- ").split_once(':') else { continue };
         let value = value.trim().trim_matches(['[', ']']).replace("\"\"", "core").replace('"', "");
+        let value = value.split(", ").filter(|one| !one.is_empty()).map(str::to_owned).collect();
         if field == "apiGroups" {
             // One without a comment of its own belongs to the one before.
             let why = std::mem::take(&mut comment);

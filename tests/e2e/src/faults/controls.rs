@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
-use argosy_api::WorkloadCluster;
+use argosy_api::{WorkloadCluster, names};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
+use testbed::further::SECOND;
 use testbed::{Cluster, argosy, further, process};
 
 use crate::cases::{Case, case};
-use crate::world::{World, labelled, phase_in, sleeping, uid, wait_for, workflows};
+use crate::world::{World, labelled, namespace_in, phase_in, sleeping, uid, wait_for, workflows};
 
 pub fn cases() -> Vec<Case> {
     vec![
@@ -22,10 +23,8 @@ pub fn cases() -> Vec<Case> {
 /// The workload cluster of both, and what both call it.
 const WEC: &str = "cluster2";
 const NAME: &str = "seine";
-/// Namespaces of their accounts there.
+/// Namespace of the first one's account there; that of the second is called as Argosy's own in it.
 const FIRST_ACCOUNT: &str = "argosy-first";
-const ACCOUNT: &str = "argosy-second";
-const LABEL: &str = "kubestellar.io/cluster";
 
 /// The second control cluster.
 fn second(world: &World) -> Result<&Cluster> {
@@ -34,7 +33,7 @@ fn second(world: &World) -> Result<&Cluster> {
 
 /// A workflow of this very name, in [`WEC`], which no other case calls [`NAME`].
 fn named(name: &str) -> Value {
-    let mut workflow = labelled(sleeping(name, 600), json!({LABEL: NAME}));
+    let mut workflow = labelled(sleeping(name, 600), json!({names::CLUSTER: NAME}));
     workflow["metadata"] = json!({"name": name, "labels": workflow["metadata"]["labels"]});
     workflow
 }
@@ -46,9 +45,7 @@ async fn create(world: &World, cluster: &Cluster, namespace: &str, name: &str) -
 
 /// Runs `kubectl argosy VERB NAME` about [`WEC`] in one of the control clusters.
 async fn about(world: &World, control: &Cluster, verb: &str, more: &str) -> Result<String> {
-    let wec = world.testbed.cluster(WEC)?.kubeconfig.display().to_string();
-    let args = format!("{verb} {NAME} --member-kubeconfig {wec} {more}");
-    world.run_in(control, "kubectl-argosy", &args.split_whitespace().collect::<Vec<_>>(), "").await
+    world.plugin(control, world.testbed.cluster(WEC)?, &format!("{verb} {NAME} {more}")).await
 }
 
 /// Runs with a second control cluster. [`WEC`] has joined both.
@@ -56,7 +53,7 @@ async fn with_second<T>(world: &World, id: Option<&str>, run: impl Future<Output
     let second = second(world)?;
     let ran = async {
         further::start_second(&world.testbed, second, id).await?;
-        let args = format!("--namespace {ACCOUNT} --member-namespace {ACCOUNT} --namespaces * --create-namespaces");
+        let args = format!("--namespace {SECOND} --member-namespace {SECOND} --namespaces * --create-namespaces");
         about(world, second, "join", &args).await?;
         run.await
     }
@@ -86,7 +83,7 @@ async fn share(world: &World) -> Result<()> {
     let (wec, theirs) = (&world.wecs[1], workflows(&second.client().await?, NAMESPACE));
     world.namespace(NAMESPACE, json!({})).await?;
     with_second(world, None, async {
-        make_namespace(second, NAMESPACE).await?;
+        namespace_in(&second.client().await?, NAMESPACE, json!({})).await?;
         create(world, world.testbed.control(), NAMESPACE, "first").await?;
         world.node(NAMESPACE, "first", "first", "Running").await?;
         create(world, second, NAMESPACE, "second").await?;
@@ -115,17 +112,8 @@ async fn share(world: &World) -> Result<()> {
         ensure!(uids(world, NAMESPACE, &["first"]).await?["first"] == copies["first"], "the other one's went, too");
         world.originals(NAMESPACE).delete("first", &Default::default()).await?;
         world.presence(&workflows(wec, NAMESPACE), "first", false).await?;
-        about(world, second, "leave", &format!("--namespace {ACCOUNT} --member-namespace {ACCOUNT}")).await.map(drop)
+        about(world, second, "leave", &format!("--namespace {SECOND} --member-namespace {SECOND}")).await.map(drop)
     })
-    .await
-}
-
-async fn make_namespace(cluster: &Cluster, name: &str) -> Result<()> {
-    crate::world::put(
-        &cluster.client().await?,
-        "",
-        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}),
-    )
     .await
 }
 
@@ -156,7 +144,7 @@ async fn rebuild(world: &World) -> Result<()> {
     let id = Api::<Namespace>::all(world.control.clone()).get("kube-system").await?.uid().unwrap_or_default();
     ensure!(process::stop(&world.testbed.layout, "control", argosy::SYNCER), "the syncer did not run");
     let went_on = with_second(world, Some(&id), async {
-        make_namespace(second, NAMESPACE).await?;
+        namespace_in(&second.client().await?, NAMESPACE, json!({})).await?;
         let clusters: Api<WorkloadCluster> = Api::all(second.client().await?);
         let adopted = async || {
             let status = clusters.get(NAME).await?.status.unwrap_or_default();

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
+use argosy_api::workload_cluster::{SECRET_KEY, SECRET_SUFFIX};
 use argosy_api::{kubeconfig, names};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
@@ -37,9 +38,7 @@ fn wec(world: &World) -> Result<&Cluster> {
 
 /// Runs `kubectl argosy` about [`WEC`] under another name.
 async fn argosy(world: &World, args: &str) -> Result<String> {
-    let member = wec(world)?.kubeconfig.display().to_string();
-    let args = format!("{args} --member-kubeconfig {member}");
-    world.run("kubectl-argosy", &args.split_whitespace().collect::<Vec<_>>(), "").await
+    world.plugin(world.testbed.control(), wec(world)?, args).await
 }
 
 async fn expires(world: World) -> Result<()> {
@@ -51,10 +50,7 @@ async fn expires(world: World) -> Result<()> {
         let account = "--member-namespace argosy-lima";
         argosy(&world, &format!("join lima {account} --namespaces lima --create-namespaces --server {server}")).await?;
         let old = age(&world, NAME, 25, 100).await?;
-        wait_for("a token of yesterday to be renewed", || async {
-            Ok(if token(&world, NAME).await? == old { Err("it is the same".to_owned()) } else { Ok(()) })
-        })
-        .await?;
+        renewed(&old, || async { Ok(token(&world, NAME).await?.0) }).await?;
         let running = world.create(NAME, &labelled(sleeping("outlives", 600), json!({names::CLUSTER: NAME}))).await?;
         world.node(NAME, &running, &running, "Running").await?;
         links::set(&world.testbed, &link, Fault::Cut).await?;
@@ -78,25 +74,35 @@ async fn expires(world: World) -> Result<()> {
     left.map(drop)
 }
 
-/// The token in the Secret of a cluster.
-async fn token(world: &World, name: &str) -> Result<String> {
-    let secrets: Api<Secret> = Api::namespaced(world.control.clone(), "argosy");
-    let data = secrets.get(&format!("{name}-kubeconfig")).await?.data.unwrap_or_default();
-    let kubeconfig: Value = serde_saphyr::from_slice(&data.get("kubeconfig").context("no kubeconfig")?.0)?;
-    kubeconfig::token(&kubeconfig).map(str::to_owned).context("no token")
+/// The token with which a cluster is reached, and the kubeconfig that has it.
+async fn token(world: &World, name: &str) -> Result<(String, Value)> {
+    let kubeconfig: Value = serde_saphyr::from_str(&world.way_to(name).await?)?;
+    Ok((kubeconfig::token(&kubeconfig).context("no token")?.to_owned(), kubeconfig))
 }
 
 /// Lets time pass for a cluster's token: it was granted so many hours ago, and is good for so many more.
 async fn age(world: &World, name: &str, ago: i64, until: i64) -> Result<String> {
-    let secrets: Api<Secret> = Api::namespaced(world.control.clone(), "argosy");
-    let secret = format!("{name}-kubeconfig");
-    let data = secrets.get(&secret).await?.data.unwrap_or_default();
-    let old: Value = serde_saphyr::from_slice(&data.get("kubeconfig").context("no kubeconfig")?.0)?;
-    let token = pki::dated(&world.testbed, WEC, &token(world, name).await?, ago, until)?;
+    let (token, old) = token(world, name).await?;
+    let token = pki::dated(&world.testbed, WEC, &token, ago, until)?;
     let new = kubeconfig::with_token(old, &token).context("no token")?;
-    let data = json!({"kubeconfig": ByteString(serde_saphyr::to_string(&new)?.into_bytes())});
-    secrets.patch(&secret, &PatchParams::default(), &Patch::Merge(json!({"data": data}))).await?;
+    let secrets: Api<Secret> = Api::namespaced(world.control.clone(), "argosy");
+    write(&secrets, &format!("{name}{SECRET_SUFFIX}"), SECRET_KEY, serde_saphyr::to_string(&new)?).await?;
     Ok(token)
+}
+
+/// Writes to a key of a Secret.
+async fn write(secrets: &Api<Secret>, name: &str, key: &str, text: String) -> Result<()> {
+    let data = json!({key: ByteString(text.into_bytes())});
+    secrets.patch(name, &PatchParams::default(), &Patch::Merge(json!({"data": data}))).await?;
+    Ok(())
+}
+
+/// Waits until somebody has renewed a token.
+async fn renewed<F: Future<Output = Result<String>>>(old: &str, now: impl Fn() -> F) -> Result<()> {
+    wait_for("a token of yesterday to be renewed", || async {
+        Ok(if now().await? == old { Err("it is the same".to_owned()) } else { Ok(()) })
+    })
+    .await
 }
 
 async fn inside(world: World) -> Result<()> {
@@ -140,10 +146,7 @@ async fn inside(world: World) -> Result<()> {
         world.phase(NAME, &stopped, "Failed").await?;
         world.originals(NAME).delete(&stopped, &Default::default()).await?;
         world.presence(&workflows(&world.wecs[1], NAME), &stopped, false).await?;
-        wait_for("a token of yesterday to be renewed", || async {
-            Ok(if token_inside(&world).await? == old { Err("it is the same".to_owned()) } else { Ok(()) })
-        })
-        .await
+        renewed(&old, || token_inside(&world)).await
     }
     .await;
     further::stop_inside(&world.testbed, wec);
@@ -158,16 +161,14 @@ fn secrets_inside(world: &World) -> Api<Secret> {
 }
 
 async fn token_inside(world: &World) -> Result<String> {
-    let data = secrets_inside(world).get("argosy-control-oslo").await?.data.unwrap_or_default();
+    let data = secrets_inside(world).get(&names::agent_secret("oslo")).await?.data.unwrap_or_default();
     Ok(String::from_utf8(data.get("token").context("no token")?.0.clone())?)
 }
 
 /// Lets a day pass for the token with which the syncer inside signs in to the control cluster.
 async fn age_inside(world: &World) -> Result<String> {
     let token = pki::dated(&world.testbed, CONTROL, &token_inside(world).await?, 25, 100)?;
-    let data = json!({"token": ByteString(token.clone().into_bytes())});
-    let patch = Patch::Merge(json!({"data": data}));
-    secrets_inside(world).patch("argosy-control-oslo", &PatchParams::default(), &patch).await?;
+    write(&secrets_inside(world), &names::agent_secret("oslo"), "token", token.clone()).await?;
     Ok(token)
 }
 
@@ -214,7 +215,7 @@ async fn nothing_left(world: &World) -> Result<()> {
         roles.iter().map(ResourceExt::name_any).chain(bindings.iter().map(ResourceExt::name_any)).collect();
     ensure!(left.is_empty(), "{left:?} are there");
     ensure!(
-        secrets_inside(world).get_opt("argosy-control-oslo").await?.is_none(),
+        secrets_inside(world).get_opt(&names::agent_secret("oslo")).await?.is_none(),
         "the way to the control cluster is there"
     );
     Ok(())

@@ -15,6 +15,7 @@ mod update;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail, ensure};
+use argosy_api::names;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{DeleteParams, GetParams, Patch, PatchParams, PostParams, Request};
 use kube::{Api, Client};
@@ -388,7 +389,7 @@ impl Author {
             Self::Controller => (account("argo", "argo"), almighty()),
             Self::Namesake => (account("elsewhere", "argosy-syncer"), almighty()),
             Self::OwnController => (account("argo", "argo"), in_groups("argo")),
-            Self::Agent(cluster) => (account(RELEASE, &format!("argosy-agent-{cluster}")), almighty()),
+            Self::Agent(cluster) => (account(RELEASE, &names::agent(cluster)), almighty()),
             Self::Syncer => (account(RELEASE, "argosy-syncer"), in_groups(RELEASE)),
         }
     }

@@ -79,19 +79,23 @@ async fn publish_to(slot: u8, image: Image) -> Result<bool> {
 /// `ldd` does not know a library.
 pub async fn of_programs(name: &str, programs: &[&Path]) -> Result<Image> {
     let mut rootfs = BTreeMap::new();
-    let mut paths = Vec::new();
+    let mut entrypoint = None;
     for program in programs {
         let file = program.file_name().with_context(|| format!("{}: no program", program.display()))?;
         let path = format!("/usr/local/bin/{}", file.to_string_lossy());
         rootfs.insert(path.clone(), Source::File((*program).to_owned()));
         rootfs.extend(shared_libraries(program).await?);
-        paths.push(path);
+        entrypoint.get_or_insert(path);
     }
-    paths.truncate(1);
     let mut rootfs: Vec<_> = rootfs.into_iter().collect();
     rootfs.extend(stand_ins::users());
     rootfs.push(("/tmp".to_owned(), Source::Folder(0o1777)));
-    Ok(Image { name: name.to_owned(), rootfs, entrypoint: paths, user: Some("65532:65532".to_owned()) })
+    Ok(Image {
+        name: name.to_owned(),
+        rootfs,
+        entrypoint: entrypoint.into_iter().collect(),
+        user: Some("65532:65532".to_owned()),
+    })
 }
 
 /// What `ldd` says that a program loads, each at the path where its loader looks for it. Empty for a static program.

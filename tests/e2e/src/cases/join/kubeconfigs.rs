@@ -97,7 +97,7 @@ pub(super) async fn administrators_way(world: World) -> Result<()> {
             })?;
             let args = ["join", "nancy", "--member-kubeconfig", &kubeconfig, "--namespaces", "default"];
             run(&world, &[&args[..], &["--member-namespace", "argosy-nancy"]].concat()).await?;
-            let kept = super::kubeconfig(&world, "nancy").await?;
+            let kept = world.way_to("nancy").await?;
             for not_handed_on in ["exec", "client-", "e2e-"] {
                 ensure!(!kept.contains(not_handed_on), "{name}: {not_handed_on:?} is in the Secret");
             }

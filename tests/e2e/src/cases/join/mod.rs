@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result, bail, ensure};
 use argosy_api::WorkloadCluster;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use kube::api::ListParams;
 use kube::config::Kubeconfig;
@@ -38,16 +38,11 @@ const MEMBER: usize = 1;
 
 /// Runs `kubectl argosy join` or `leave` about [`MEMBER`].
 async fn argosy(world: &World, verb: &str, name: &str, args: &str) -> Result<String> {
-    let member = world.testbed.wecs()[MEMBER].kubeconfig.display().to_string();
-    run(world, &[&[verb, name, "--member-kubeconfig", &member], &words(args)[..]].concat()).await
+    world.plugin(world.testbed.control(), &world.testbed.wecs()[MEMBER], &format!("{verb} {name} {args}")).await
 }
 
 async fn run(world: &World, args: &[&str]) -> Result<String> {
     world.run("kubectl-argosy", args, "").await
-}
-
-fn words(text: &str) -> Vec<&str> {
-    text.split_whitespace().collect()
 }
 
 /// What a command says that must not succeed.
@@ -78,13 +73,6 @@ async fn runs(world: &World, namespace: &str, cluster: &str) -> Result<()> {
 
 fn clusters(world: &World) -> Api<WorkloadCluster> {
     Api::all(world.control.clone())
-}
-
-async fn kubeconfig(world: &World, name: &str) -> Result<String> {
-    let secrets: Api<Secret> = Api::namespaced(world.control.clone(), "argosy");
-    let secret = secrets.get(&format!("{name}-kubeconfig")).await?;
-    let bytes = secret.data.and_then(|mut data| data.remove("kubeconfig")).context("the Secret has no kubeconfig")?;
-    Ok(String::from_utf8(bytes.0)?)
 }
 
 async fn join(world: World) -> Result<()> {
@@ -153,10 +141,10 @@ async fn join_again(world: World) -> Result<()> {
         ensure!(after.spec.create_namespaces, "what was not given changed");
 
         let long = world.create("again", &labelled(sleeping("long", 5), json!({LABEL: "rome"}))).await?;
-        let before = kubeconfig(&world, "rome").await?;
+        let before = world.way_to("rome").await?;
         let said = argosy(&world, "join", "rome", &format!("{account} --renew")).await?;
         ensure!(said == "workloadcluster.argosy.dev/rome renewed", "it said {said:?}");
-        let renewed = kubeconfig(&world, "rome").await?;
+        let renewed = world.way_to("rome").await?;
         ensure!(renewed != before, "the token is the same");
         let without_users = |text: &str| -> Result<Value> {
             let mut kubeconfig = serde_json::to_value(Kubeconfig::from_yaml(text)?)?;
@@ -176,7 +164,7 @@ async fn join_again(world: World) -> Result<()> {
             let renew = ["join", "rome", "--renew", "--member-kubeconfig", &kubeconfig];
             refusal(run(&world, &renew), expected).await?;
         }
-        ensure!(kubeconfig(&world, "rome").await? == renewed, "a refusal changed the Secret");
+        ensure!(world.way_to("rome").await? == renewed, "a refusal changed the Secret");
         Ok(())
     }
     .await;
@@ -193,7 +181,7 @@ async fn leave(world: World) -> Result<()> {
         world.phase("leaving", &name, "Running").await?;
         let expected = format!("1 workflow routed to lyon is not completed: leaving/{name}");
         refusal(argosy(&world, "leave", "lyon", account), &expected).await?;
-        kubeconfig(&world, "lyon").await.context("it left in part")?;
+        world.way_to("lyon").await.context("it left in part")?;
         ensure!(!clusters(&world).get("lyon").await?.spec.cordoned, "a refusal cordoned the cluster");
 
         world.run("kubectl", &["delete", "wf", "-n", "leaving", &name], "").await?;
@@ -212,7 +200,7 @@ async fn leave(world: World) -> Result<()> {
 
 async fn nothing_left(world: &World, name: &str, namespace: &str) -> Result<()> {
     ensure!(clusters(world).get_opt(name).await?.is_none(), "the WorkloadCluster is there");
-    ensure!(kubeconfig(world, name).await.is_err(), "the Secret is there");
+    ensure!(world.way_to(name).await.is_err(), "the Secret is there");
     let leases: Api<Lease> = Api::namespaced(world.control.clone(), "argosy");
     ensure!(leases.get_opt(&format!("argosy-cluster-{name}")).await?.is_none(), "the Lease is there");
     ensure!(account(world, namespace).await?.is_empty(), "{:?} is there", account(world, namespace).await?);

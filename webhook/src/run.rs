@@ -48,11 +48,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         *certified.borrow()
     });
     let admin = admin::serve(admin, registry, ready, end.clone().cancelled_owned());
-    let drained = async move {
-        stop.cancelled().await;
-        tokio::time::sleep(drain).await;
-    };
-    let webhook = serve(listener, router(server), resolver, drained);
+    let webhook = serve(listener, router(server), resolver, stop, drain);
 
     let ended = tokio::select! {
         served = webhook => served.context("the webhook could not be served"),

@@ -1,6 +1,5 @@
 //! The HTTPS server: `/route`, answered from what the watches last saw, and `/guard`, answered from the review alone.
 
-use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,8 +8,10 @@ use argosy_api::names;
 use argosy_placement::{self as placement, Decision};
 use argosy_runtime::known::{Asked, Known};
 use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::{Request as HttpRequest, State};
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Version};
+use axum::middleware::{Next, from_fn};
 use axum::routing::post;
 use axum::{Json, Router};
 use axum_server::accept::NoDelayAcceptor;
@@ -26,6 +27,7 @@ use rustls::server::ResolvesServerCert;
 use rustls::version::{TLS12, TLS13};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use crate::answered::Answered;
 use crate::judge::judge;
@@ -224,27 +226,49 @@ async fn receive(body: Body) -> Result<Bytes, ReviewError> {
     }
 }
 
-/// Serves HTTPS until `shutdown`; then no new connections are taken, and requests in progress are finished.
+/// Serves HTTPS until `stop`, and for `drain` more, in which clients are sent to other replicas; then no new connections
+/// are taken, and requests in progress are finished.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
     certificates: Arc<dyn ResolvesServerCert>,
-    shutdown: impl Future<Output = ()> + Send + 'static,
+    stop: CancellationToken,
+    drain: Duration,
 ) -> io::Result<()> {
     let tls = RustlsAcceptor::new(RustlsConfig::from_config(Arc::new(tls(certificates)?)));
     let handle = Handle::new();
-    let stop = handle.clone();
+    let end = handle.clone();
     let server = from_tcp(listener.into_std()?)?
         .acceptor(tls.acceptor(NoDelayAcceptor::new()))
         .first_request_timeout(BODY_DEADLINE)
         .handle(handle)
-        .serve(router.into_make_service());
+        .serve(sends_away(router, stop.clone()).into_make_service());
     let mut server = std::pin::pin!(server);
+    let drained = async {
+        stop.cancelled().await;
+        tokio::time::sleep(drain).await;
+    };
     tokio::select! {
         ended = &mut server => return ended,
-        () = shutdown => stop.graceful_shutdown(Some(FINISH)),
+        () = drained => end.graceful_shutdown(Some(FINISH)),
     }
     server.await
+}
+
+/// Answers from `stop` on end their connections: API servers keep theirs (HTTP/1.1) for as long as they are used, a
+/// review on its way while an idle one is closed is lost, and they do not send it again.
+fn sends_away(router: Router, stop: CancellationToken) -> Router {
+    router.layer(from_fn(move |request: HttpRequest, next: Next| {
+        let stop = stop.clone();
+        async move {
+            let has_goaway = request.version() >= Version::HTTP_2;
+            let mut response = next.run(request).await;
+            if stop.is_cancelled() && !has_goaway {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            response
+        }
+    }))
 }
 
 fn tls(certificates: Arc<dyn ResolvesServerCert>) -> io::Result<ServerConfig> {
@@ -255,4 +279,26 @@ fn tls(certificates: Arc<dyn ResolvesServerCert>) -> io::Result<ServerConfig> {
         .with_cert_resolver(certificates);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_replica_that_leaves_ends_each_connection_with_its_next_answer() {
+        let stop = CancellationToken::new();
+        let router = sends_away(Router::new().route("/", get(|| async {})), stop.clone());
+        let connection = async |version| {
+            let request = HttpRequest::get("/").version(version).body(Body::empty()).unwrap();
+            router.clone().oneshot(request).await.unwrap().headers().get(CONNECTION).cloned()
+        };
+        assert_eq!(connection(Version::HTTP_11).await, None);
+        stop.cancel();
+        assert_eq!(connection(Version::HTTP_11).await.unwrap(), "close");
+        assert_eq!(connection(Version::HTTP_2).await, None, "it has GOAWAY");
+    }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use argosy_api::WorkloadCluster;
+use argosy_api::workload_cluster::{SECRET_KEY, SECRET_SUFFIX};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -268,12 +269,12 @@ async fn join(testbed: &Testbed, wec: &Cluster, control: &Client) -> Result<()> 
     let values = json!({"createNamespaces": true, "copy": copy});
     helm(testbed, wec, "argosy-member", "charts/argosy-member", &values).await?;
     let secrets: Api<Secret> = Api::namespaced(control.clone(), NAMESPACE);
-    let name = format!("{}-kubeconfig", wec.name);
+    let name = format!("{}{SECRET_SUFFIX}", wec.name);
     let is_there = secrets.get_opt(&name).await?.is_some();
     if !is_there {
         let token = token(&wec.client().await?, NAMESPACE, SYNCER).await?;
         let kubeconfig = by_link(testbed, wec, &links::to_wec(&wec.name)).kubeconfig_with_token(SYNCER, &token)?;
-        let data = BTreeMap::from([("kubeconfig".to_owned(), ByteString(kubeconfig.into_bytes()))]);
+        let data = BTreeMap::from([(SECRET_KEY.to_owned(), ByteString(kubeconfig.into_bytes()))]);
         let mut secret = Secret { data: Some(data), ..Secret::default() };
         secret.metadata.name = Some(name.clone());
         secrets.create(&PostParams::default(), &secret).await?;

@@ -137,9 +137,9 @@ proptest! {
         let result = edit(new.clone(), &serde_json::to_value(&patch).unwrap());
         // The guard is asked again where another webhook has changed the object after it: then the write has noted it.
         let intent = intent.or_else(|| (list(&old) != list(&new)).then(|| last(list(&new))).flatten());
-        // A list that says so is no retry yet.
-        let is_done = new["metadata"]["labels"]["workflows.argoproj.io/completed"] == "true";
-        let is_retry = matches!(intent, Some(Intent { wish: Wish::Retry(_), .. })) && !is_done;
+        // A list that says so is no retry yet: what is done has to run again.
+        let is_done = |object: &Value| object["metadata"]["labels"]["workflows.argoproj.io/completed"] == "true";
+        let is_retry = matches!(intent, Some(Intent { wish: Wish::Retry(_), .. })) && is_done(&old) && !is_done(&new);
 
         // The spec is the old one, and suspended; shutdown is as it was written.
         prop_assert_eq!(&result["spec"]["suspend"], &json!(true));

@@ -110,6 +110,21 @@ pub const NAMESPACES: &str = "argosy.dev/namespaces";
 /// Annotation on a WorkloadCluster: why the syncer cordoned it. It goes with the cordon.
 pub const CORDONED: &str = "argosy.dev/cordoned";
 
+/// Label of a pod in the control cluster that stands for one in a workload cluster: the `WorkloadCluster`. The admission
+/// policies let nobody but the syncer write it.
+pub const SHADOW: &str = "argosy.dev/shadow";
+
+/// Annotation on such a pod: the UID of the one that it stands for.
+pub const SHADOW_OF: &str = "argosy.dev/shadow-of";
+
+/// Label, and key of the taints, of a virtual node: its `WorkloadCluster`.
+pub const NODE_CLUSTER: &str = "argosy.dev/cluster";
+
+/// Name of the virtual node of a cluster. The admission policies know these nodes by the prefix.
+pub fn virtual_node(cluster: &str) -> String {
+    format!("argosy-{cluster}")
+}
+
 /// Name of the Lease of a cluster, in Argosy's namespace of the control cluster: its holder serves the cluster.
 pub fn lease(cluster: &str) -> String {
     format!("argosy-cluster-{cluster}")

@@ -26,15 +26,12 @@ impl Announcer {
 
     /// About an original.
     pub fn workflow(&self, key: &Key, uid: &str, reason: &'static str, note: &str) {
-        let object = ObjectReference {
-            api_version: Some(format!("{}/{}", workflow::GROUP, workflow::VERSION)),
-            kind: Some(workflow::KIND.to_owned()),
-            namespace: Some(key.namespace.clone()),
-            name: Some(key.name.clone()),
-            uid: Some(uid.to_owned()),
-            ..ObjectReference::default()
-        };
-        self.publish(object, EventType::Normal, reason, "Placing", note);
+        self.publish(reference(key, uid), EventType::Normal, reason, "Placing", note);
+    }
+
+    /// About an original of which something is missing here.
+    pub fn warn_workflow(&self, key: &Key, uid: &str, reason: &'static str, note: &str) {
+        self.publish(reference(key, uid), EventType::Warning, reason, "Showing", note);
     }
 
     /// About something that is not as its author may believe.
@@ -58,6 +55,17 @@ impl Announcer {
                 Err(_) => tracing::debug!("event not published in time"),
             }
         });
+    }
+}
+
+fn reference(key: &Key, uid: &str) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(format!("{}/{}", workflow::GROUP, workflow::VERSION)),
+        kind: Some(workflow::KIND.to_owned()),
+        namespace: Some(key.namespace.clone()),
+        name: Some(key.name.clone()),
+        uid: Some(uid.to_owned()),
+        ..ObjectReference::default()
     }
 }
 

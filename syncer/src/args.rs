@@ -8,6 +8,8 @@ use argosy_runtime::client::ClientArgs;
 use argosy_runtime::telemetry::LogArgs;
 use clap::Parser;
 
+use crate::kubelet::KubeletArgs;
+
 /// Argosy's syncer: delivers routed workflows to their clusters and brings their status back.
 ///
 /// It works on every WorkloadCluster whose Lease it holds; several replicas share the clusters among themselves. With
@@ -33,6 +35,8 @@ pub struct Args {
     pub admin: AdminArgs,
     #[command(flatten)]
     pub logs: LogArgs,
+    #[command(flatten)]
+    pub kubelet: KubeletArgs,
     // Last, for its heading goes on.
     #[command(flatten)]
     pub inside: InsideArgs,
@@ -44,7 +48,7 @@ pub struct Args {
 pub struct InsideArgs {
     /// Serve this WorkloadCluster alone, from inside (its spec.syncMode is Pull); --kubeconfig leads to the control cluster,
     /// where --namespace is Argosy's
-    #[arg(long, value_name = "NAME", requires = "kubeconfig")]
+    #[arg(long, value_name = "NAME", requires = "kubeconfig", conflicts_with = "kubelet_listen")]
     pub cluster: Option<String>,
     /// Kubeconfig of the workload cluster; without it: the pod's service account
     #[arg(long, value_name = "FILE", requires = "cluster")]

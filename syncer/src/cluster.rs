@@ -22,6 +22,7 @@ use crate::credentials::{self, Credentials, Held};
 use crate::health::{self, Seen, Trouble};
 use crate::inside::Inside;
 use crate::inventory::Inventory;
+use crate::kubelet::{Kubelet, Link};
 use crate::kubeconfig;
 use crate::lease::Lease;
 use crate::members::Members;
@@ -29,6 +30,8 @@ use crate::metrics::ClusterMetrics;
 use crate::plan::Here;
 use crate::preflight::{self, Preflight};
 use crate::readiness::{Readiness, Verdict};
+use crate::shadows::node::VirtualNode;
+use crate::shadows::{self, Shadows};
 use crate::work::{Wec, Work};
 
 /// How often a cluster that answers is asked whether it still does.
@@ -60,6 +63,8 @@ pub struct Shared {
     pub known: Arc<Known>,
     pub announcer: Announcer,
     pub members: Members,
+    /// Serves live logs, if that is asked for.
+    pub kubelet: Option<Arc<Kubelet>>,
     /// Where this syncer is, if it is not in the control cluster.
     pub inside: Option<Arc<Inside>>,
 }
@@ -86,6 +91,8 @@ pub struct ClusterTask {
     pub name: String,
     pub current: watch::Receiver<Current>,
     pub metrics: ClusterMetrics,
+    /// Of the logs that are on their way from it.
+    pub link: Link,
 }
 
 impl ClusterTask {
@@ -112,6 +119,10 @@ impl ClusterTask {
                 () = moved => tracing::info!(cluster = self.name, "the cluster is another syncer's"),
                 () = self.sessions(&lease) => {}
                 () = shutdown.cancelled() => {}
+            }
+            if shutdown.is_cancelled() {
+                // Logs that are on their way say so, instead of just ending.
+                self.link.cut();
             }
             self.metrics.held.set(0);
             self.metrics.ready.set(0);
@@ -140,6 +151,7 @@ impl ClusterTask {
                 End::Back => {}
                 End::Trouble(trouble) => {
                     self.metrics.ready.set(0);
+                    self.link.cut();
                     self.report(&current.cluster, Err(trouble)).await;
                     tokio::select! {
                         () = sleep(RETRY) => {}
@@ -152,7 +164,7 @@ impl ClusterTask {
 
     async fn session(&self, current: &Current, lease: &Arc<Lease>, readiness: &mut Readiness) -> End {
         let cluster = current.cluster.as_ref();
-        let (Wec { client: wec, argo_server }, seen) = match self.connect(cluster, readiness).await {
+        let (Wec { client: wec, argo_server, patient }, seen) = match self.connect(cluster, readiness).await {
             Ok(connected) => connected,
             Err(trouble) => return End::Trouble(trouble),
         };
@@ -168,10 +180,11 @@ impl ClusterTask {
         let Shared { namespace, keep_unused, .. } = &self.shared;
         let preflight = Preflight::new(cluster.spec.copy.clone(), namespace.clone(), *keep_unused);
         let (shared, lease, metrics) = (self.shared.clone(), Arc::clone(lease), self.metrics.clone());
-        let ways = Wec { client: wec.clone(), argo_server };
+        let ways = Wec { client: wec.clone(), argo_server, patient: patient.clone() };
         let work = Arc::new(Work::new(shared, here, ways, create_namespaces, preflight, lease, metrics));
         let inventory = Inventory::new(Arc::clone(&work));
         let credentials = self.credentials(cluster, &wec, &work.lease);
+        let shadows = self.shadows(&work, patient, &current.cluster);
         tokio::select! {
             () = follow(originals, |event| work.original_event(event)) => End::Back,
             () = follow(copies, |event| work.copy_event(event)) => End::Back,
@@ -180,8 +193,26 @@ impl ClusterTask {
             () = preflight::upkeep(&work) => End::Back,
             () = inventory.run() => End::Back,
             () = keep(credentials) => End::Back,
+            () = shadows => End::Back,
             end = self.probe(cluster, &wec, (&work, &inventory), readiness) => end,
             () = changed(self.current.clone(), current) => End::Changed,
+        }
+    }
+
+    /// Live logs, for as long as a session lasts.
+    fn shadows(&self, work: &Arc<Work>, wec: Client, cluster: &Arc<WorkloadCluster>) -> impl Future<Output = ()> + use<> {
+        let way = self.shared.kubelet.clone().map(|kubelet| shadows::Way {
+            kubelet,
+            wec,
+            link: self.link.clone(),
+            cluster: Arc::clone(cluster),
+        });
+        let shadows = Arc::new(Shadows::new(Arc::clone(work)));
+        async move {
+            match way {
+                Some(way) => shadows.run(way).await,
+                None => std::future::pending().await,
+            }
         }
     }
 
@@ -213,7 +244,8 @@ impl ClusterTask {
         if let Some(inside) = &self.shared.inside {
             let (seen, _) = self.look(cluster, &inside.client, None, readiness).await?;
             let argo_server = ArgoServer::new(&inside.client, cluster, inside.token().as_deref());
-            return Ok((Wec { client: inside.client.clone(), argo_server }, seen));
+            let (client, patient) = (inside.client.clone(), inside.client.clone());
+            return Ok((Wec { client, argo_server, patient }, seen));
         }
         // The API server lets there be no WorkloadCluster without.
         let Some(reference) = &cluster.spec.kubeconfig_secret else {
@@ -233,14 +265,14 @@ impl ClusterTask {
                 return Err(Trouble { reason: "KubeconfigUnreadable", message });
             }
         };
-        let wec = kubeconfig::client(&secret, reference)
+        let (wec, patient) = kubeconfig::clients(&secret, reference)
             .await
             .map_err(|error| Trouble { reason: "KubeconfigInvalid", message: format!("{named}: {error}") })?;
         let looked = self.look(cluster, &wec, None, readiness).await;
         let (seen, _) = looked.map_err(|trouble| credentials::explain(trouble, &self.name, &secret, &reference.key))?;
         let token = kubeconfig::token(&secret, reference);
         let argo_server = ArgoServer::new(&wec, cluster, token.as_deref());
-        Ok((Wec { client: wec, argo_server }, seen))
+        Ok((Wec { client: wec, argo_server, patient }, seen))
     }
 
     /// Looks at the WEC until it is clear whether it is ready, and reports it if it is. Tells whether that took only
@@ -276,6 +308,13 @@ impl ClusterTask {
     }
 
     async fn report(&self, cluster: &WorkloadCluster, look: Result<Seen, Trouble>) {
+        if let (Some(_), Err(trouble)) = (&self.shared.kubelet, &look) {
+            let node = VirtualNode::new(self.shared.control.clone(), &self.name);
+            // Nobody may have made it yet.
+            if let Err(error) = node.lost(trouble.reason, &trouble.message).await {
+                tracing::debug!(cluster = self.name, error = error.message(), "the virtual node stays as it is");
+            }
+        }
         if let Err(error) = health::report(&self.shared.control, &cluster.name_any(), &look).await {
             tracing::warn!(cluster = self.name, error = error.message(), "cannot report the condition");
         }

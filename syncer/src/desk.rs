@@ -200,18 +200,18 @@ fn argo_labels(object: &SyncView) -> [Option<String>; 2] {
 }
 
 /// Versions of one API server compare as numbers; what cannot be read is taken as new.
-fn version(object: &SyncView) -> u64 {
-    object.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(u64::MAX)
+fn version(object: &impl ResourceExt) -> u64 {
+    object.meta().resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(u64::MAX)
 }
 
 /// So many deleted objects are remembered; the answer to a write is late by moments only.
 const REMEMBERED: usize = 4096;
 
-/// One side of the desk: objects of a watch by key.
+/// One side of the desk: what is kept of a watch's objects, by key.
 #[derive(Debug)]
-pub struct Side<T> {
+pub struct Side<T, O = SyncView> {
     state: Mutex<State<T>>,
-    new: fn(SyncView) -> T,
+    new: fn(O) -> T,
 }
 
 #[derive(Debug)]
@@ -230,13 +230,13 @@ impl<T> Default for State<T> {
     }
 }
 
-impl<T: Clone> Side<T> {
-    pub fn new(new: fn(SyncView) -> T) -> Self {
+impl<T: Clone, O: ResourceExt> Side<T, O> {
+    pub fn new(new: fn(O) -> T) -> Self {
         Self { state: Mutex::new(State::default()), new }
     }
 
     /// Takes in an event of the watch. Returns the keys that may need work.
-    pub fn apply(&self, event: Event<SyncView>) -> Vec<Key> {
+    pub fn apply(&self, event: Event<O>) -> Vec<Key> {
         let mut state = self.state();
         match event {
             Event::Init => {
@@ -268,7 +268,7 @@ impl<T: Clone> Side<T> {
     }
 
     /// Takes in the answer to a write of ours.
-    pub fn written(&self, object: SyncView) {
+    pub fn written(&self, object: O) {
         self.put(&mut self.state(), object);
     }
 
@@ -291,14 +291,14 @@ impl<T: Clone> Side<T> {
     }
 
     /// A list brings again what has not changed: what has been made of that meanwhile stays.
-    fn seen(&self, state: &mut State<T>, object: SyncView) -> Key {
+    fn seen(&self, state: &mut State<T>, object: O) -> Key {
         let key = Key::of(&object);
         let version = Some(version(&object)).filter(|version| *version != u64::MAX);
         let is_known = state.items.get(&key).is_some_and(|(known, _)| Some(*known) == version);
         if is_known { key } else { self.put(state, object) }
     }
 
-    fn put(&self, state: &mut State<T>, object: SyncView) -> Key {
+    fn put(&self, state: &mut State<T>, object: O) -> Key {
         let key = Key::of(&object);
         let version = version(&object);
         let went_later = state.gone.get(&key).is_some_and(|gone| *gone >= version);
@@ -306,6 +306,21 @@ impl<T: Clone> Side<T> {
             state.items.insert(key.clone(), (version, (self.new)(object)));
         }
         key
+    }
+
+    /// Changes what is kept of an object, whichever version of it.
+    pub fn change(&self, key: &Key, change: impl FnOnce(&mut T)) {
+        if let Some((_, item)) = self.state().items.get_mut(key) {
+            change(item);
+        }
+    }
+
+    /// The API server itself says that it is gone, if it is still this one.
+    pub fn remove_if(&self, key: &Key, is_it: impl FnOnce(&T) -> bool) {
+        let mut state = self.state();
+        if state.items.get(key).is_some_and(|(_, item)| is_it(item)) {
+            state.items.remove(key);
+        }
     }
 
     pub fn get(&self, key: &Key) -> Option<T> {

@@ -26,8 +26,8 @@ pub enum KubeconfigError {
     Build { key: String, source: kube::Error },
 }
 
-/// Makes a client of the kubeconfig in `secret`.
-pub async fn client(secret: &Secret, key: &SecretKey) -> Result<Client, KubeconfigError> {
+/// Makes clients of the kubeconfig in `secret`: the usual one, and one that lets nothing come for as long as it takes.
+pub async fn clients(secret: &Secret, key: &SecretKey) -> Result<(Client, Client), KubeconfigError> {
     let key = key.key.clone();
     let kubeconfig = read(secret, &key)?;
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
@@ -36,7 +36,10 @@ pub async fn client(secret: &Secret, key: &SecretKey) -> Result<Client, Kubeconf
     configure(&mut config);
     // Nor does the syncer's own environment choose the way to a WEC.
     config.proxy_url = None;
-    Client::try_from(config).map_err(|source| KubeconfigError::Build { key, source })
+    let mut patient = config.clone();
+    patient.read_timeout = None;
+    let build = |config| Client::try_from(config).map_err(|source| KubeconfigError::Build { key: key.clone(), source });
+    Ok((build(config)?, build(patient)?))
 }
 
 /// The token that it signs in with, if it does with one.

@@ -19,6 +19,7 @@ mod inside;
 mod intents;
 mod inventory;
 mod kubeconfig;
+mod kubelet;
 mod lease;
 mod members;
 mod metrics;
@@ -31,6 +32,7 @@ mod queue;
 mod readable;
 mod readiness;
 mod registry;
+mod shadows;
 mod size;
 mod status;
 mod work;
@@ -48,16 +50,18 @@ pub use args::Args;
 use crate::announce::Announcer;
 use crate::cluster::Shared;
 use crate::inside::Inside;
+use crate::kubelet::Kubelet;
 use crate::members::Members;
 use crate::metrics::Metrics;
 
 /// Runs until a signal.
 pub async fn run(args: Args) -> Result<()> {
-    let Args { namespace, identity, control_id, keep_unused, client, inside, admin, logs } = args;
+    let Args { namespace, identity, control_id, keep_unused, client, kubelet, inside, admin, logs } = args;
     logs.init()?;
     let shutdown = shutdown::on_signal().context("cannot listen for signals")?;
     let listener = admin.bind().await.context("cannot listen for health and metrics (--admin-listen)")?;
     let control = client.client().await?;
+    let (kubelet, logs_served) = Kubelet::bind(kubelet, control.clone(), shutdown.clone()).await?;
     let inside = Inside::new(inside).await?;
     let identity = inside.as_ref().map_or(identity.clone(), |inside| inside.identity(&identity));
 
@@ -93,6 +97,7 @@ pub async fn run(args: Args) -> Result<()> {
             known,
             announcer,
             members,
+            kubelet,
             inside,
         };
         let registry = registry::run(shared.clone(), metrics, shutdown.clone());
@@ -107,6 +112,7 @@ pub async fn run(args: Args) -> Result<()> {
     tokio::select! {
         done = work => done,
         served = essential(admin, &shutdown) => bail!("the admin server ended: {served:?}"),
+        served = essential(logs_served, &shutdown) => bail!("live logs are served no longer: {served:?}"),
         () = essential(keep_known, &shutdown) => bail!("the watches of the control cluster ended"),
     }
 }

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::{ClusterTask, Current, Shared};
+use crate::kubelet::Link;
 use crate::metrics::Metrics;
 
 /// A task that is running.
@@ -152,6 +153,7 @@ impl Registry {
                 name: name.clone(),
                 current: receiver.clone(),
                 metrics: metrics.clone(),
+                link: Link::default(),
             }
         };
         Running { current, task: tokio::spawn(supervise(before, new, shutdown.clone())), shutdown }

@@ -31,6 +31,8 @@ pub struct Wec {
     /// To its API server.
     pub client: Client,
     pub argo_server: ArgoServer,
+    /// To its API server, without a limit to how long nothing may come.
+    pub patient: Client,
 }
 
 /// Everything that one cluster's steps need.

@@ -144,6 +144,12 @@ no word on it. */}}
 {{- if (.Values.uninstall | default (dict "refuse" true)).refuse }}true{{ end -}}
 {{- end }}
 
+{{/* Whether there are live logs; empty: there are none. Values that `helm upgrade --reuse-values` brings from before have no
+word on it. */}}
+{{- define "argosy.liveLogs" -}}
+{{- if (.Values.liveLogs | default dict).enabled }}true{{ end -}}
+{{- end }}
+
 {{/* What decisions are made from: webhook and syncer both make them. */}}
 {{- define "argosy.decisionRules" -}}
 # Rules are annotations of namespaces and policies; chosen from are the clusters.

@@ -17,6 +17,7 @@ use crate::ask::ask;
 use crate::ownership::{self, Verdict};
 
 const RULES: &str = include_str!("../../../charts/argosy-member/files/rules.yaml");
+const RULES_LOGS: &str = include_str!("../../../charts/argosy-member/files/rules-logs.yaml");
 const RULES_CREATE_NAMESPACES: &str = include_str!("../../../charts/argosy-member/files/rules-create-namespaces.yaml");
 const RULES_COPY_TEMPLATES: &str = include_str!("../../../charts/argosy-member/files/rules-copy-templates.yaml");
 const RULES_COPY_CONFIG_MAPS: &str = include_str!("../../../charts/argosy-member/files/rules-copy-config-maps.yaml");
@@ -144,7 +145,7 @@ impl Grants {
             (config_maps, RULES_COPY_CONFIG_MAPS),
             (secrets, RULES_COPY_SECRETS),
         ];
-        let mut all = rules(RULES)?;
+        let mut all = [rules(RULES)?, rules(RULES_LOGS)?].concat();
         for (_, text) in more.into_iter().filter(|(is_granted, _)| **is_granted) {
             all.extend(rules(text)?);
         }

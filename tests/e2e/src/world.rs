@@ -204,10 +204,10 @@ impl World {
         .await
     }
 
-    /// Pods of a workflow in a cluster.
+    /// Pods of a workflow in a cluster; shadows of those in others are none.
     pub async fn pods(&self, client: &Client, namespace: &str, workflow: &str) -> Result<Vec<Pod>> {
         let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-        let selector = format!("{}={workflow}", names::ARGO_WORKFLOW);
+        let selector = format!("{}={workflow},!{}", names::ARGO_WORKFLOW, names::SHADOW);
         Ok(pods.list(&ListParams::default().labels(&selector)).await?.items)
     }
 

@@ -93,7 +93,8 @@ fn content_tag(files: &[PathBuf]) -> Result<String> {
 
 /// Installs the chart for programs outside of the cluster, and starts these.
 async fn start_processes(testbed: &mut Testbed, built: [&PathBuf; 2], with_links: bool) -> Result<()> {
-    for name in replicas(WEBHOOK).into_iter().chain([further::WEBHOOK.to_owned()]) {
+    let further = further::WEBHOOK.to_owned();
+    for name in replicas(WEBHOOK).into_iter().chain(replicas(SYNCER)).chain([further]) {
         testbed.state.port(&serving_port(&name))?;
     }
     for name in replicas(WEBHOOK).into_iter().chain(replicas(SYNCER)) {
@@ -201,7 +202,9 @@ pub async fn start_with(testbed: &Testbed, name: &str, more: &[&str]) -> Result<
         [Vec::from(own), peers?].concat()
     } else {
         // Nobody wants to wait here for what no workflow uses any more.
-        vec![format!("--identity={name}"), format!("--log={LOG}"), "--keep-unused=20s".to_owned()]
+        let listen = format!("--kubelet-listen={host}:{}", port(&serving_port(name))?);
+        let address = format!("--kubelet-address={host}");
+        vec![format!("--identity={name}"), format!("--log={LOG}"), "--keep-unused=20s".to_owned(), listen, address]
     };
     Daemon::new(&testbed.layout, "control", name, &kept(testbed, program))
         .args([format!("--kubeconfig={}", kubeconfig.display()), format!("--namespace={NAMESPACE}")])

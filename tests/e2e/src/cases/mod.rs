@@ -10,6 +10,7 @@ mod harmless;
 mod hostile;
 mod join;
 mod life;
+mod live_logs;
 mod load;
 mod never_local;
 mod offloaded;
@@ -51,6 +52,7 @@ pub fn peaceful() -> Vec<Case> {
         hostile::cases(),
         join::cases(),
         life::cases(),
+        live_logs::cases(),
         placement::cases(),
         profile::cases(),
         rights::cases(),

@@ -70,7 +70,7 @@ async fn rights(world: World) -> Result<()> {
 /// A role: whose, where, and what.
 pub(crate) struct Role {
     pub(crate) account: String,
-    pub(crate) reach: &'static str,
+    pub(crate) reach: String,
     pub(crate) rules: Vec<Rule>,
 }
 
@@ -94,8 +94,11 @@ fn roles(rendered: &str) -> Result<Vec<Role>> {
         let field = |name: &str| document.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
         let account = field("  name:").unwrap_or_default().rsplit(':').next().unwrap_or_default();
         let reach = match field("kind:") {
-            Some("ClusterRole") => "in all namespaces",
-            Some("Role") => "in Argosy's own namespace",
+            Some("ClusterRole") => "in all namespaces".to_owned(),
+            Some("Role") => match field("  namespace:") {
+                Some("argosy") | None => "in Argosy's own namespace".to_owned(),
+                Some(other) => format!("in namespace `{other}`"),
+            },
             _ => continue,
         };
         let (_, rules) =

@@ -153,7 +153,8 @@ fn start_apiserver(layout: &Layout, programs: &Programs, plane: &ControlPlane, p
             format!("--client-ca-file={}", file("ca.crt")),
             format!("--kubelet-client-certificate={}", file("kubelet-client.crt")),
             format!("--kubelet-client-key={}", file("kubelet-client.key")),
-            "--kubelet-preferred-address-types=InternalIP".to_owned(),
+            // As kubeadm has it.
+            "--kubelet-preferred-address-types=InternalIP,ExternalIP,Hostname".to_owned(),
             "--authorization-mode=RBAC".to_owned(),
             "--allow-privileged=true".to_owned(),
             "--service-account-issuer=https://kubernetes.default.svc.cluster.local".to_owned(),

@@ -134,7 +134,7 @@ pub async fn try_out(testbed: &Testbed, scenario: &Scenario) -> Result<Ran> {
 
 async fn count_pods(client: &Client, namespace: &str, workflow: &str) -> Result<usize> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let selector = format!("workflows.argoproj.io/workflow={workflow}");
+    let selector = format!("workflows.argoproj.io/workflow={workflow},!{}", argosy_api::names::SHADOW);
     let listed = pods.list_metadata(&ListParams::default().labels(&selector)).await.context("counting pods")?;
     Ok(listed.items.len())
 }

@@ -1,4 +1,4 @@
-//! The one thing of a kubelet's own API that Argo asks for: its controller ends a step's containers by `exec`ing a
+//! What is asked for of a kubelet's own API: logs, and what Argo ends steps with: its controller ends a step's containers by `exec`ing a
 //! `kill` into them (`argo stop`, `argo terminate`, deadlines, daemons). A played container runs nothing, so the request
 //! is never upgraded to a stream; the signal counts as delivered, and the controller ignores the answer.
 
@@ -9,14 +9,16 @@ use anyhow::{Context, Result};
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri};
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum_server::tls_rustls::RustlsConfig;
 use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
+use kube::Client;
 use tokio::sync::mpsc;
 
+use super::log::container_logs;
 use super::pod::{PodKey, WAIT};
 
 /// A signal to a container of a pod.
@@ -74,8 +76,12 @@ impl Listener {
     ///
     /// # Errors
     /// The port cannot be listened on.
-    pub(super) async fn serve(self, kills: mpsc::Sender<Kill>) -> Result<()> {
-        let router = Router::new().route("/exec/{namespace}/{pod}/{container}", post(exec)).with_state(kills);
+    pub(super) async fn serve(self, client: Client, kills: mpsc::Sender<Kill>) -> Result<()> {
+        let logs = get(container_logs).with_state(client);
+        let router = Router::new()
+            .route("/exec/{namespace}/{pod}/{container}", post(exec))
+            .with_state(kills)
+            .route("/containerLogs/{namespace}/{pod}/{container}", logs);
         let server =
             axum_server::from_tcp_rustls(self.listener, self.config).context("listening for the API server")?;
         server.serve(router.into_make_service()).await.context("serving the API server")

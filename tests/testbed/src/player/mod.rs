@@ -6,6 +6,7 @@
 
 mod actions;
 mod kubelet;
+mod log;
 mod node;
 mod pod;
 mod script;
@@ -60,8 +61,8 @@ pub async fn run(args: Args) -> Result<()> {
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     tracing::info!(node, "playing");
     tokio::select! {
-        played = play(client, node, concurrency, kills) => played,
-        served = listener.serve(kills_in) => served,
+        played = play(client.clone(), node, concurrency, kills) => played,
+        served = listener.serve(client, kills_in) => served,
         _ = terminate.recv() => Ok(()),
         _ = tokio::signal::ctrl_c() => Ok(()),
     }

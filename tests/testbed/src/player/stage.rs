@@ -80,6 +80,10 @@ impl Stage {
 
     /// A pod is new or has changed.
     pub(super) fn apply(&mut self, pod: Pod) {
+        // Another node's: Argosy's virtual ones have pods that nobody runs.
+        if pod.node.as_deref().is_some_and(|node| node != &*self.node) {
+            return;
+        }
         let list = self.list;
         match self.pods.get_mut(&pod.key) {
             Some(entry) if entry.pod.uid == pod.uid => {

@@ -1,0 +1,245 @@
+//! Live logs, the way to them: what the control cluster's API server asks the virtual nodes' kubelet for, which is this
+//! syncer. It streams logs from the WECs, and refuses whatever else kubelets are asked for.
+//!
+//! `auth` says who asks and whether they may, `tls` is whom connections are taken from, `stream` is a log on its way.
+
+mod auth;
+mod stream;
+mod tls;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context, Result};
+use argosy_api::names;
+use axum::body::Body;
+use axum::extract::{Extension, Path, RawQuery, State};
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get};
+use axum::{Router, http};
+use kube::Client;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::desk::Key;
+use crate::shadows::Shadows;
+use crate::work::locked;
+
+use self::auth::{Auth, Peer};
+use self::stream::Ask;
+
+/// How many logs may be on their way at one time; each is a connection to a WEC.
+const MOST_STREAMS: usize = 512;
+
+/// Of the virtual nodes' kubelet.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Live logs")]
+pub struct KubeletArgs {
+    /// Serve the logs of routed workflows' pods there, as the kubelet of one virtual node per cluster; without it there are
+    /// no such nodes, and no live logs
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "kubelet_address")]
+    pub kubelet_listen: Option<SocketAddr>,
+    /// Where the control cluster's API servers reach that
+    #[arg(long, env = "POD_IP", value_name = "IP")]
+    pub kubelet_address: Option<IpAddr>,
+    /// As which type of address the virtual nodes have it, of those that --kubelet-preferred-address-types of the API
+    /// servers names; network plugins make routes to nodes by InternalIP, so that is for where nothing else is looked at
+    #[arg(long, value_enum, default_value_t, value_name = "TYPE")]
+    pub kubelet_address_type: AddressType,
+    /// Folder with tls.crt and tls.key to serve with, read again when they change; without it the certificate is
+    /// self-signed, as kubelets' own, and API servers with --kubelet-certificate-authority refuse it
+    #[arg(long, value_name = "FOLDER")]
+    pub kubelet_certificate: Option<PathBuf>,
+}
+
+/// Types of a node's addresses that an IP address can be given as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "verbatim")]
+pub enum AddressType {
+    #[default]
+    Hostname,
+    #[value(name = "ExternalIP")]
+    ExternalIp,
+    #[value(name = "InternalIP")]
+    InternalIp,
+}
+
+impl fmt::Display for AddressType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Hostname => "Hostname",
+            Self::ExternalIp => "ExternalIP",
+            Self::InternalIp => "InternalIP",
+        })
+    }
+}
+
+/// Where API servers find the kubelet of the virtual nodes.
+#[derive(Clone, Debug)]
+pub struct Address {
+    pub kind: AddressType,
+    pub ip: IpAddr,
+    pub port: u16,
+}
+
+/// The clusters whose logs are served by this process.
+pub struct Kubelet {
+    pub address: Address,
+    served: Mutex<HashMap<String, Served>>,
+    auth: Auth,
+    turns: Arc<Semaphore>,
+}
+
+/// A cluster, for as long as it answers.
+#[derive(Clone)]
+struct Served {
+    node: String,
+    shadows: Arc<Shadows>,
+    wec: Client,
+    link: Link,
+}
+
+/// A cluster's logs are served for as long as there is this. Those that are on their way go on until the [`Link`] is cut.
+pub struct Serving {
+    kubelet: Arc<Kubelet>,
+    cluster: String,
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        locked(&self.kubelet.served).remove(&self.cluster);
+    }
+}
+
+/// The way to a cluster. It outlives sessions; logs that are on their way end with it.
+#[derive(Clone, Default)]
+pub struct Link(CancellationToken);
+
+impl Kubelet {
+    /// Binds, and answers what serves. Both are `None` without --kubelet-listen.
+    pub async fn bind(
+        args: KubeletArgs,
+        control: Client,
+        shutdown: CancellationToken,
+    ) -> Result<(Option<Arc<Self>>, impl Future<Output = Result<()>>)> {
+        let KubeletArgs { kubelet_listen, kubelet_address, kubelet_address_type, kubelet_certificate } = args;
+        let bound = match kubelet_listen.zip(kubelet_address) {
+            None => None,
+            Some((listen, ip)) => {
+                let listener = TcpListener::bind(listen).await;
+                let listener = listener.with_context(|| format!("cannot listen on {listen} (--kubelet-listen)"))?;
+                let port = listener.local_addr().context("cannot read the port listened on")?.port();
+                let address = Address { kind: kubelet_address_type, ip, port };
+                let auth = Auth::new(control);
+                let kubelet =
+                    Self { address, served: Mutex::default(), auth, turns: Arc::new(Semaphore::new(MOST_STREAMS)) };
+                Some((Arc::new(kubelet), listener))
+            }
+        };
+        let kubelet = bound.as_ref().map(|(kubelet, _)| Arc::clone(kubelet));
+        let serving = async move {
+            match bound {
+                Some((kubelet, listener)) => tls::serve(listener, kubelet, kubelet_certificate, shutdown).await,
+                None => {
+                    shutdown.cancelled().await;
+                    Ok(())
+                }
+            }
+        };
+        Ok((kubelet, serving))
+    }
+
+    /// Serves a cluster's logs until what is returned is dropped. `wec` has no limit to how long nothing may come.
+    pub fn serve(self: &Arc<Self>, cluster: &str, shadows: Arc<Shadows>, wec: Client, link: Link) -> Serving {
+        let served = Served { node: names::virtual_node(cluster), shadows, wec, link };
+        locked(&self.served).insert(cluster.to_owned(), served);
+        Serving { kubelet: Arc::clone(self), cluster: cluster.to_owned() }
+    }
+
+    fn find(&self, pod: &Key) -> Option<(String, Served)> {
+        let served = locked(&self.served);
+        served.iter().find(|(_, served)| served.shadows.has(pod)).map(|(name, served)| (name.clone(), served.clone()))
+    }
+}
+
+impl Link {
+    /// Ends the logs that are on their way, and begins anew.
+    pub fn cut(&mut self) {
+        self.0.cancel();
+        *self = Self::default();
+    }
+
+    async fn is_cut(&self) {
+        self.0.cancelled().await;
+    }
+}
+
+/// An answer for people; the API server hands it on to them.
+#[derive(Debug)]
+struct Refusal(StatusCode, String);
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.0, self.1).into_response()
+    }
+}
+
+fn router(kubelet: Arc<Kubelet>) -> Router {
+    Router::new()
+        .route("/containerLogs/{namespace}/{pod}/{container}", get(container_logs))
+        .route("/exec/{*rest}", any(no_way_in))
+        .route("/run/{*rest}", any(no_way_in))
+        .route("/attach/{*rest}", any(no_way_in))
+        .route("/portForward/{*rest}", any(no_way_in))
+        .with_state(kubelet)
+}
+
+async fn container_logs(
+    State(kubelet): State<Arc<Kubelet>>,
+    Extension(peer): Extension<Peer>,
+    Path((namespace, pod, container)): Path<(String, String, String)>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let caller = kubelet.auth.who(&peer, &headers).await?;
+    let key = Key { namespace, name: pod };
+    let found = kubelet.find(&key);
+    let node = found.as_ref().map(|(_, served)| served.node.as_str());
+    kubelet.auth.may(&caller, "get", node).await?;
+    let Some((cluster, served)) = found else {
+        let why = format!("{key} is no pod of a routed workflow whose cluster answers here");
+        return Err(Refusal(StatusCode::NOT_FOUND, why));
+    };
+    let Ok(turn) = Arc::clone(&kubelet.turns).try_acquire_owned() else {
+        let why = format!("{MOST_STREAMS} logs are being read at this syncer already; try again later");
+        return Err(Refusal(StatusCode::TOO_MANY_REQUESTS, why));
+    };
+    let ask = Ask::new(&key, &container, query.as_deref().unwrap_or_default())?;
+    ask.open(&cluster, &served.wec, served.link.clone(), turn).await
+}
+
+/// Commands in pods of another cluster, and connections to them, are for who may sign in there.
+async fn no_way_in(
+    State(kubelet): State<Arc<Kubelet>>,
+    Extension(peer): Extension<Peer>,
+    method: Method,
+    uri: http::Uri,
+    headers: HeaderMap,
+) -> Result<Body, Refusal> {
+    let caller = kubelet.auth.who(&peer, &headers).await?;
+    let verb = if method == Method::GET { "get" } else { "create" };
+    let mut parts = uri.path().split('/').skip(1);
+    let (what, namespace, name) = (parts.next(), parts.next(), parts.next());
+    let key = Key { namespace: namespace.unwrap_or_default().into(), name: name.unwrap_or_default().into() };
+    let found = kubelet.find(&key);
+    kubelet.auth.may(&caller, verb, found.as_ref().map(|(_, served)| served.node.as_str())).await?;
+    let (what, key) = (what.unwrap_or_default(), &key);
+    let cluster = found.map_or_else(|| "another cluster".to_owned(), |(cluster, _)| format!("cluster {cluster}"));
+    let why = format!("pod {key} runs in {cluster}: Argosy brings its logs here, but no {what}; ask that cluster's own API server");
+    Err(Refusal(StatusCode::FORBIDDEN, why))
+}

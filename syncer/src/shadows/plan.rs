@@ -1,0 +1,244 @@
+//! What a shadow is, and what comes next for one. Pure.
+
+use argosy_api::{names, workflow};
+use serde_json::{Value, json};
+
+use super::view::{Container, Pod, Shadow};
+use crate::desk::{Copy, Original};
+use crate::plan::Here;
+
+/// The original that a copy belongs to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recorded {
+    pub original_uid: String,
+    pub copy_uid: String,
+}
+
+impl Recorded {
+    /// `None`: the copy is not the one that this original was delivered as.
+    pub fn new(original: Original, copy: Copy, here: &Here) -> Option<Self> {
+        let delivery = original.delivery?.ok()?;
+        let is_it = !copy.inherited
+            && !copy.is_of_another(&here.control_uid)
+            && copy.origin == original.uid
+            && delivery.cluster_uid == here.cluster_uid
+            && delivery.attempt == copy.attempt
+            // Known with the first status that comes back.
+            && delivery.copy.is_none_or(|delivered| delivered == copy.uid);
+        is_it.then_some(Self { original_uid: original.uid, copy_uid: copy.uid })
+    }
+}
+
+/// What to do about a pod and its shadow.
+#[derive(Debug, PartialEq)]
+pub enum Step {
+    Rest,
+    /// The pod's copy is not, or not yet, one that an original is known to have.
+    Unclaimed,
+    /// Make this shadow.
+    Create(Value),
+    /// Write this status to it.
+    Show(Value),
+    /// Delete the shadow of this UID.
+    Delete(String),
+}
+
+/// The next step. `recorded` is what is known of the pod's workflow.
+pub fn plan(
+    cluster: &str,
+    name: &str,
+    pod: Option<&Pod>,
+    shadow: Option<&Shadow>,
+    recorded: Option<&Recorded>,
+) -> Step {
+    let owner = pod.and_then(|pod| recorded.filter(|recorded| recorded.copy_uid == pod.copy));
+    let (Some(pod), Some(owner)) = (pod, owner) else {
+        // Whatever else is on the node nobody will ever run.
+        return match shadow {
+            Some(shadow) => Step::Delete(shadow.uid.clone()),
+            None if pod.is_some() => Step::Unclaimed,
+            None => Step::Rest,
+        };
+    };
+    match shadow {
+        None => Step::Create(shadow_of(cluster, name, pod, owner)),
+        Some(shadow) if !is_shadow_of(shadow, cluster, pod, owner) => Step::Delete(shadow.uid.clone()),
+        Some(shadow) if shadow.shows != pod.status.print() => Step::Show(json!({"status": pod.status})),
+        Some(_) => Step::Rest,
+    }
+}
+
+fn is_shadow_of(shadow: &Shadow, cluster: &str, pod: &Pod, owner: &Recorded) -> bool {
+    shadow.cluster.as_deref() == Some(cluster)
+        && shadow.source.as_ref() == Some(&pod.uid)
+        && shadow.original.as_ref() == Some(&owner.original_uid)
+}
+
+/// The pod that stands in the control cluster for one in a WEC. It is never run: its node is none.
+fn shadow_of(cluster: &str, name: &str, pod: &Pod, owner: &Recorded) -> Value {
+    let mut labels = serde_json::Map::new();
+    labels.extend(pod.labels.iter().map(|(name, value)| (name.clone(), Value::String(value.clone()))));
+    // So that the control cluster's own Argo never looks at it.
+    labels.insert(names::ARGO_COMPLETED.to_owned(), "true".into());
+    labels.insert(names::SHADOW.to_owned(), cluster.into());
+    let mut annotations = serde_json::Map::new();
+    annotations.extend(pod.annotations.iter().map(|(name, value)| (name.clone(), Value::String(value.clone()))));
+    annotations.insert(names::SHADOW_OF.to_owned(), pod.uid.clone().into());
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name,
+            "labels": labels,
+            "annotations": annotations,
+            // It goes with its workflow, whoever is there to see to that.
+            "ownerReferences": [{
+                "apiVersion": format!("{}/{}", workflow::GROUP, workflow::VERSION), "kind": workflow::KIND,
+                "name": pod.workflow, "uid": owner.original_uid, "controller": true, "blockOwnerDeletion": false,
+            }],
+        },
+        "spec": {
+            "nodeName": names::virtual_node(cluster),
+            "containers": containers(&pod.containers),
+            "initContainers": containers(&pod.init_containers),
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": false,
+            "enableServiceLinks": false,
+            // Nobody is there to end it, so whoever deletes it is done at once.
+            "terminationGracePeriodSeconds": 0,
+            // A cluster that is lost evicts nothing.
+            "tolerations": [{"operator": "Exists"}],
+            "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
+        },
+    })
+}
+
+/// Restricted as Kubernetes' strictest standard has it, and asking for nothing, so that quotas which want every pod to ask
+/// for something are content.
+fn containers(containers: &[Container]) -> Vec<Value> {
+    let none = json!({"cpu": "0", "memory": "0"});
+    let shadow = |container: &Container| {
+        let mut shadow = json!({
+            "name": container.name,
+            "image": container.image,
+            "resources": {"requests": none, "limits": none},
+            "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+        });
+        if let Some(policy) = &container.restart_policy {
+            shadow["restartPolicy"] = policy.clone().into();
+        }
+        shadow
+    };
+    containers.iter().map(shadow).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shadows::view::{PodView, Status};
+    use rstest::rstest;
+
+    const RUNNING: &str = r#"{
+        "metadata": {
+            "name": "hello-1", "namespace": "n", "uid": "pod", "resourceVersion": "7",
+            "labels": {"workflows.argoproj.io/workflow": "hello", "workflows.argoproj.io/completed": "false", "app": "web"},
+            "annotations": {"workflows.argoproj.io/node-id": "hello-1", "somebody.else/note": "long"},
+            "ownerReferences": [{"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "name": "hello", "uid": "copy", "controller": true}]
+        },
+        "spec": {"nodeName": "real", "serviceAccountName": "rich", "containers": [{"name": "main", "image": "busybox", "env": [{"name": "A"}]}]},
+        "status": {"phase": "Running", "podIP": "10.0.0.1", "containerStatuses": [
+            {"name": "main", "image": "busybox", "imageID": "sha256:0", "ready": true, "restartCount": 0,
+             "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}]}
+    }"#;
+
+    fn view(text: &str) -> PodView {
+        serde_json::from_str(text).unwrap()
+    }
+
+    fn recorded() -> Recorded {
+        Recorded { original_uid: "original".into(), copy_uid: "copy".into() }
+    }
+
+    /// The shadow that is made of a pod, as it is read again.
+    fn made(pod: &Pod) -> Shadow {
+        let Step::Create(mut shadow) = plan("c1", "hello-1", Some(pod), None, Some(&recorded())) else {
+            panic!("nothing is made")
+        };
+        shadow["metadata"]["uid"] = "shadow".into();
+        Shadow::new(serde_json::from_value(shadow).unwrap())
+    }
+
+    #[test]
+    fn a_shadow_has_argos_names_and_nothing_that_runs_or_is_selected() {
+        let pod = Pod::new(view(RUNNING));
+        let Step::Create(shadow) = plan("c1", "hello-1", Some(&pod), None, Some(&recorded())) else {
+            panic!("nothing is made")
+        };
+        let metadata = json!({
+            "name": "hello-1",
+            "labels": {
+                "workflows.argoproj.io/workflow": "hello",
+                "workflows.argoproj.io/completed": "true",
+                "argosy.dev/shadow": "c1"
+            },
+            "annotations": {"workflows.argoproj.io/node-id": "hello-1", "argosy.dev/shadow-of": "pod"},
+            "ownerReferences": [{
+                "apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "name": "hello", "uid": "original",
+                "controller": true, "blockOwnerDeletion": false
+            }]
+        });
+        assert_eq!(shadow["metadata"], metadata);
+        assert_eq!(shadow["spec"]["nodeName"], "argosy-c1");
+        assert_eq!(shadow["spec"].get("serviceAccountName"), None);
+        assert_eq!(shadow["spec"]["containers"][0].get("env"), None);
+    }
+
+    #[test]
+    fn a_status_that_was_shown_is_not_shown_again() {
+        let pod = Pod::new(view(RUNNING));
+        let shadow = made(&pod);
+        let Step::Show(shown) = plan("c1", "hello-1", Some(&pod), Some(&shadow), Some(&recorded())) else {
+            panic!("nothing is shown")
+        };
+        assert_eq!(shown["status"]["podIP"], Value::Null);
+        // As the API server gives it back: what is null is gone, and defaults are there.
+        let status: Status = serde_json::from_value(shown["status"].clone()).unwrap();
+        let mut read = shown["status"].clone();
+        read.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+        read["qosClass"] = "Guaranteed".into();
+        read["containerStatuses"][0]["lastState"] = json!({});
+        let read: Status = serde_json::from_value(read).unwrap();
+        assert_eq!(read.print(), status.print());
+        let shadow = Shadow { shows: read.print(), ..shadow };
+        assert_eq!(plan("c1", "hello-1", Some(&pod), Some(&shadow), Some(&recorded())), Step::Rest);
+    }
+
+    #[rstest]
+    #[case::the_pod_is_gone(None, Some("c1"), Some(recorded()), true)]
+    #[case::not_our_label(Some("pod"), None, Some(recorded()), true)]
+    #[case::another_clusters(Some("pod"), Some("c2"), Some(recorded()), true)]
+    #[case::another_pod_of_the_name(Some("other"), Some("c1"), Some(recorded()), true)]
+    #[case::a_strangers_pod(Some("pod"), Some("c1"), None, true)]
+    #[case::another_copy(Some("pod"), Some("c1"), Some(Recorded { copy_uid: "x".into(), ..recorded() }), true)]
+    #[case::another_original(Some("pod"), Some("c1"), Some(Recorded { original_uid: "x".into(), ..recorded() }), true)]
+    #[case::as_it_should_be(Some("pod"), Some("c1"), Some(recorded()), false)]
+    fn what_must_not_stay(
+        #[case] pod_uid: Option<&str>,
+        #[case] label: Option<&str>,
+        #[case] recorded: Option<Recorded>,
+        #[case] goes: bool,
+    ) {
+        let pod = Pod::new(view(RUNNING));
+        let shadow = Shadow { cluster: label.map(Into::into), ..made(&pod) };
+        let pod = pod_uid.map(|uid| Pod { uid: uid.into(), ..pod });
+        let step = plan("c1", "hello-1", pod.as_ref(), Some(&shadow), recorded.as_ref());
+        assert_eq!(matches!(step, Step::Delete(uid) if uid == "shadow"), goes);
+    }
+
+    #[test]
+    fn a_strangers_pod_has_no_shadow() {
+        let pod = Pod { copy: "forged".into(), ..Pod::new(view(RUNNING)) };
+        assert_eq!(plan("c1", "hello-1", Some(&pod), None, Some(&recorded())), Step::Unclaimed);
+        assert_eq!(plan("c1", "hello-1", Some(&pod), None, None), Step::Unclaimed);
+    }
+}

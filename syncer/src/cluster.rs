@@ -22,8 +22,8 @@ use crate::credentials::{self, Credentials, Held};
 use crate::health::{self, Seen, Trouble};
 use crate::inside::Inside;
 use crate::inventory::Inventory;
-use crate::kubelet::{Kubelet, Link};
 use crate::kubeconfig;
+use crate::kubelet::{Kubelet, Link};
 use crate::lease::Lease;
 use crate::members::Members;
 use crate::metrics::ClusterMetrics;
@@ -200,7 +200,12 @@ impl ClusterTask {
     }
 
     /// Live logs, for as long as a session lasts.
-    fn shadows(&self, work: &Arc<Work>, wec: Client, cluster: &Arc<WorkloadCluster>) -> impl Future<Output = ()> + use<> {
+    fn shadows(
+        &self,
+        work: &Arc<Work>,
+        wec: Client,
+        cluster: &Arc<WorkloadCluster>,
+    ) -> impl Future<Output = ()> + use<> {
         let way = self.shared.kubelet.clone().map(|kubelet| shadows::Way {
             kubelet,
             wec,

@@ -240,6 +240,8 @@ async fn no_way_in(
     kubelet.auth.may(&caller, verb, found.as_ref().map(|(_, served)| served.node.as_str())).await?;
     let (what, key) = (what.unwrap_or_default(), &key);
     let cluster = found.map_or_else(|| "another cluster".to_owned(), |(cluster, _)| format!("cluster {cluster}"));
-    let why = format!("pod {key} runs in {cluster}: Argosy brings its logs here, but no {what}; ask that cluster's own API server");
+    let why = format!(
+        "pod {key} runs in {cluster}: Argosy brings its logs here, but no {what}; ask that cluster's own API server"
+    );
     Err(Refusal(StatusCode::FORBIDDEN, why))
 }

@@ -7,7 +7,7 @@
 use std::convert::Infallible;
 
 use argosy_runtime::client::DEADLINE;
-use axum::body::{Body, Bytes, BodyDataStream, to_bytes};
+use axum::body::{Body, BodyDataStream, Bytes, to_bytes};
 use axum::http::{Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures::{Stream, StreamExt, stream};
@@ -67,7 +67,13 @@ impl Ask {
     }
 
     /// Asks the WEC. A container that is silent lets this wait, as a kubelet would.
-    pub async fn open(self, cluster: &str, wec: &Client, link: Link, turn: OwnedSemaphorePermit) -> Result<Response, Refusal> {
+    pub async fn open(
+        self,
+        cluster: &str,
+        wec: &Client,
+        link: Link,
+        turn: OwnedSemaphorePermit,
+    ) -> Result<Response, Refusal> {
         let unreachable = |why: &str| {
             let why = format!("cluster {cluster}, where pod {} runs, does not answer: {why}", self.pod);
             Refusal(StatusCode::INTERNAL_SERVER_ERROR, why)

@@ -287,7 +287,8 @@ impl Shadows {
     async fn delete(&self, key: &Key, uid: String) -> Result<(), RequestError> {
         let api: Api<PodView> = Api::namespaced(self.work.shared.control.clone(), &key.namespace);
         let preconditions = Preconditions { uid: Some(uid.clone()), resource_version: None };
-        let params = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default().preconditions(preconditions) };
+        let params =
+            DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default().preconditions(preconditions) };
         match within(api.delete(&key.name, &params)).await {
             Err(error) if !matches!(error.status(), Some(404 | 409)) => return Err(error),
             // Gone, or another one is there by now.
@@ -308,12 +309,7 @@ impl Shadows {
 }
 
 /// A watch on pods, for ever.
-async fn follow(
-    what: &'static str,
-    client: Client,
-    config: watcher::Config,
-    take_in: impl Fn(Event<PodView>),
-) {
+async fn follow(what: &'static str, client: Client, config: watcher::Config, take_in: impl Fn(Event<PodView>)) {
     let mut events = events::watch(what, Api::all(client), config.timeout(WATCH_SECONDS));
     while let Some(event) = events.next().await {
         take_in(event);

@@ -10,7 +10,7 @@ mod harmless;
 mod hostile;
 mod join;
 mod life;
-mod live_logs;
+pub(crate) mod live_logs;
 mod load;
 mod never_local;
 mod offloaded;

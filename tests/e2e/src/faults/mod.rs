@@ -5,6 +5,7 @@ mod consistency;
 mod controls;
 mod credentials;
 mod deeds;
+mod logs;
 mod lost;
 mod outage;
 mod syncers;
@@ -52,6 +53,7 @@ pub fn all() -> Vec<Fault> {
         consistency::cases(),
         certificates::cases(),
         credentials::cases(),
+        logs::cases(),
         controls::cases(),
     ];
     let cells = cells().into_iter().map(of_cell);

@@ -6,10 +6,12 @@ mod observe;
 mod report;
 mod scenario;
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{ListParams, LogParams, Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
 
@@ -17,9 +19,13 @@ pub use observe::{Observed, observe};
 pub use scenario::{ARTICLE, PLAIN, RULED, Scenario, With, scenarios};
 
 use crate::Testbed;
+use crate::process::wait_until;
 
 /// How many workflows run at a time: two cores carry no more real pods than these make.
 const AT_A_TIME: usize = 4;
+
+/// How long what has ended may take to be shown.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What came of a workflow.
 #[derive(Debug)]
@@ -34,6 +40,8 @@ pub struct Ran {
     pub observed: Observed,
     /// How many pods it had where it was to run.
     pub pods: usize,
+    /// The last line of a pod's log, read in the control cluster, if it ran elsewhere.
+    pub log: Option<String>,
     /// The first difference from what was expected, if there is one.
     pub difference: Option<String>,
 }
@@ -118,7 +126,12 @@ pub async fn try_out(testbed: &Testbed, scenario: &Scenario) -> Result<Ran> {
     let control = testbed.control().client().await?;
     let mut pods = count_pods(&control, scenario.namespace, &observed.name).await?;
     let mut difference = observed.check(scenario).err().map(|error| format!("{error:#}"));
+    let mut log = None;
     if let Some(cluster) = scenario.cluster {
+        match last_line(&control, scenario.namespace, &observed.name).await {
+            Ok(line) => log = Some(line),
+            Err(error) => drop(difference.get_or_insert(format!("{error:#}"))),
+        }
         let here = pods;
         let wec = testbed.cluster(cluster)?.client().await?;
         pods = count_pods(&wec, scenario.namespace, &observed.name).await?;
@@ -129,7 +142,21 @@ pub async fn try_out(testbed: &Testbed, scenario: &Scenario) -> Result<Ran> {
     if pods != scenario.pods {
         difference.get_or_insert(format!("it made {pods} pods, not {}", scenario.pods));
     }
-    Ok(Ran { observed, pods, difference })
+    Ok(Ran { observed, pods, log, difference })
+}
+
+/// Reads the end of a log as `kubectl logs` does, where the workflow was created.
+async fn last_line(control: &Client, namespace: &str, workflow: &str) -> Result<String> {
+    let pods: Api<Pod> = Api::namespaced(control.clone(), namespace);
+    let selector = format!("workflows.argoproj.io/workflow={workflow},{}", argosy_api::names::SHADOW);
+    let last = LogParams { container: Some("main".to_owned()), tail_lines: Some(1), ..LogParams::default() };
+    wait_until("a log in the control cluster", PATIENCE, None, || async {
+        let shadows = pods.list(&ListParams::default().labels(&selector)).await?;
+        let shadow = shadows.items.first().and_then(|pod| pod.metadata.name.clone());
+        let log = pods.logs(&shadow.context("no pod is shown there")?, &last).await?;
+        Ok(log.lines().last().unwrap_or("(nothing)").to_owned())
+    })
+    .await
 }
 
 async fn count_pods(client: &Client, namespace: &str, workflow: &str) -> Result<usize> {

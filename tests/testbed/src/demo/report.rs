@@ -41,6 +41,9 @@ fn ran_row(scenario: &Scenario, ran: &Ran) -> Vec<Cell> {
     if !observed.message.is_empty() {
         story = format!("{story}\n{}", observed.message);
     }
+    if let Some(log) = &ran.log {
+        story = format!("{story}\nkubectl logs: {log}");
+    }
     let (mark, colour) = match &ran.difference {
         None => ("✓", Color::Green),
         Some(_) => ("✗", Color::Red),

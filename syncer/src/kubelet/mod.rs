@@ -212,8 +212,9 @@ async fn container_logs(
     let node = found.as_ref().map(|(_, served)| served.node.as_str());
     kubelet.auth.may(&caller, "get", node).await?;
     let Some((cluster, served)) = found else {
-        let why = format!("{key} is no pod of a routed workflow whose cluster answers here");
-        return Err(Refusal(StatusCode::NOT_FOUND, why));
+        // API servers keep to themselves what is said of a pod that is not found.
+        let why = format!("{key} is no pod of a routed workflow whose cluster answers now");
+        return Err(Refusal(StatusCode::INTERNAL_SERVER_ERROR, why));
     };
     let Ok(turn) = Arc::clone(&kubelet.turns).try_acquire_owned() else {
         let why = format!("{MOST_STREAMS} logs are being read at this syncer already; try again later");

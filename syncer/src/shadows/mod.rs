@@ -88,7 +88,7 @@ impl Shadows {
     pub fn has(&self, key: &Key) -> bool {
         let (pod, shadow) = (self.pods.get(key), self.shadows.get(key));
         let step = self.plan(key, pod.as_ref(), shadow.as_ref());
-        shadow.is_some() && matches!(step, Step::Rest | Step::Show(_))
+        shadow.is_some() && matches!(step, Step::Rest | Step::Show { .. })
     }
 
     /// Makes the node, keeps the shadows and serves their logs until cancelled.
@@ -240,10 +240,16 @@ impl Shadows {
         let api: Api<PodView> = Api::namespaced(self.work.shared.control.clone(), &key.namespace);
         match step {
             Step::Rest | Step::Unclaimed => {}
-            Step::Create(shadow) => self.create(key, &shadow).await?,
-            Step::Show(status) => {
+            Step::Create(shadow) => {
+                self.create(key, &shadow).await?;
+                self.pods.change(key, |pod| pod.shown = None);
+            }
+            Step::Show { status, print } => {
                 match within(api.patch_status(&key.name, &PatchParams::default(), &Patch::Merge(&status))).await {
-                    Ok(written) => self.shadows.written(written),
+                    Ok(written) => {
+                        self.shadows.written(written);
+                        self.pods.change(key, |pod| pod.shown = Some(print));
+                    }
                     // Deleted meanwhile; the watch is about to say so.
                     Err(error) if error.status() == Some(404) => {}
                     Err(error) => return Err(error.into()),

@@ -114,6 +114,8 @@ pub struct Pod {
     pub containers: Vec<Container>,
     pub init_containers: Vec<Container>,
     pub status: Status,
+    /// [`Status::print`] of what was written to its shadow last; the API server may make something else of it.
+    pub shown: Option<u64>,
     /// How often its copy was looked for in vain.
     pub claims: u32,
 }
@@ -177,6 +179,7 @@ impl Pod {
             containers: spec.containers,
             init_containers: spec.init_containers,
             status: status.shortened(),
+            shown: None,
             claims: 0,
         }
     }

@@ -13,7 +13,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Child;
 
 use super::{Case, case};
-use crate::world::{World, labelled, sleeping, wait_for};
+use crate::world::{World, labelled, output, sleeping, wait_for};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
@@ -123,8 +123,10 @@ async fn shadow(world: World) -> Result<()> {
         &["attach", "-n", NAMESPACE, &pod, "-c", "main"],
         &["port-forward", "-n", NAMESPACE, &pod, "0:80"],
     ];
-    for command in &commands[..2] {
-        let refused = world.run("kubectl", command, "").await.err().context("it was let in")?;
+    for command in commands {
+        let mut kubectl = world.program("kubectl");
+        kubectl.arg("--kubeconfig").arg(&world.testbed.control().kubeconfig).args(command);
+        let refused = output(kubectl, "").await.err().context("it was let in")?;
         let refused = format!("{refused:#}");
         ensure!(refused.contains("runs in cluster cluster1"), "kubectl {}: {refused}", command[0]);
     }

@@ -39,7 +39,7 @@ async fn cut(world: World) -> Result<()> {
             is_ready(&world, "False").await?;
             shadow_of(&world, NAMESPACE, &name, "Running").await.context("while its cluster does not answer")?;
             let refused = world.run("kubectl", &args, "").await.err().context("a log of a cluster that is cut off")?;
-            ensure!(format!("{refused:#}").contains("whose cluster answers here"), "{refused:#}");
+            ensure!(format!("{refused:#}").contains("whose cluster answers now"), "{refused:#}");
             anyhow::Ok(())
         }
         .await;

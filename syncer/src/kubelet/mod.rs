@@ -15,13 +15,13 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result};
 use argosy_api::names;
-use axum::body::Body;
 use axum::extract::{Extension, Path, RawQuery, State};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
-use axum::{Router, http};
+use axum::{Json, Router, http};
 use kube::Client;
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -231,7 +231,7 @@ async fn no_way_in(
     method: Method,
     uri: http::Uri,
     headers: HeaderMap,
-) -> Result<Body, Refusal> {
+) -> Result<Response, Refusal> {
     let caller = kubelet.auth.who(&peer, &headers).await?;
     let verb = if method == Method::GET { "get" } else { "create" };
     let mut parts = uri.path().split('/').skip(1);
@@ -244,5 +244,10 @@ async fn no_way_in(
     let why = format!(
         "pod {key} runs in {cluster}: Argosy brings its logs here, but no {what}; ask that cluster's own API server"
     );
-    Err(Refusal(StatusCode::FORBIDDEN, why))
+    // API servers and kubectl hand on a Status; of other text they may make an unknown error.
+    let status = json!({
+        "apiVersion": "v1", "kind": "Status", "status": "Failure", "reason": "Forbidden", "message": why,
+        "code": StatusCode::FORBIDDEN.as_u16(),
+    });
+    Ok((StatusCode::FORBIDDEN, Json(status)).into_response())
 }

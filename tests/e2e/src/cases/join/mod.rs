@@ -98,6 +98,7 @@ async fn rights(world: &World) -> Result<()> {
         "namespaces [] [] [get create]",
         "nodes [] [] [list watch]",
         "pods [] [] [list watch delete]",
+        "pods/log [] [] [get]",
         "services/proxy [] [https:argo-server:2746] [get]",
         "serviceaccounts [] [default] [get]",
         "serviceaccounts [] [] [get]",

@@ -312,6 +312,7 @@ mod tests {
             "priorityclasses [] get",
             "storageclasses [] get",
             "workflowtemplates,clusterworkflowtemplates [] get",
+            "pods/log [] get",
         ];
         expected.extend(more);
         assert_eq!(granted(&objects[1]), expected);

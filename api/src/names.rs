@@ -28,7 +28,8 @@ pub const LOST_CLUSTER: &str = "argosy.dev/lost-cluster";
 /// Namespace annotation: how long a cluster has not answered when it counts as lost, such as `10m`.
 pub const LOST_AFTER: &str = "argosy.dev/lost-after";
 
-/// Namespace annotation: `true` sets `spec.archiveLogs` of workflows that leave it unset.
+/// Namespace annotation: what `spec.archiveLogs` of routed workflows becomes where they leave it unset. Annotation on an
+/// original: what it became so, and is not its user's word; a resubmit inherits both.
 pub const ARCHIVE_LOGS: &str = "argosy.dev/archive-logs";
 
 /// Namespace annotation, written by the syncer: `true` where a policy selects the namespace, so that it fails closed

@@ -30,7 +30,7 @@ pub struct Rule {
     pub lost_cluster: LostCluster,
     /// How long a cluster has not answered when it counts as lost.
     pub lost_after: SignedDuration,
-    /// What `spec.archiveLogs` becomes where the user left it unset.
+    /// What `spec.archiveLogs` of a routed workflow becomes where its user left it unset.
     pub archive_logs: Option<bool>,
     /// What is taken out of copies.
     pub remove: Vec<JsonPath>,

@@ -17,6 +17,7 @@ use crate::edits::Edits;
 use crate::metrics::Outcome;
 use crate::view::{self, Label, Suspend, View, annotation, is_completed, label};
 
+mod logs;
 mod quiet;
 
 /// A stamp of our own that is no older than this stays: the API server asks again within one creation (reinvocation).
@@ -56,15 +57,23 @@ pub(crate) fn needs_decision(view: &View) -> bool {
     !is_completed(view)
 }
 
-/// The answer, given the decision. `ruled` says whether the namespace has a rule, whatever it says about this workflow:
-/// such namespaces take only what is stamped.
-pub(crate) fn answer(namespace: &str, view: &View, decision: &Decision, ruled: bool, now: Timestamp) -> Answer {
-    let (wanted, outcome) = match want(namespace, view, decision, ruled, now) {
+/// What was decided about a workflow, and what of it the rules say besides.
+pub(crate) struct Decided {
+    pub(crate) decision: Decision,
+    /// Whether the namespace has a rule, whatever it says about this workflow: such namespaces take only what is stamped.
+    pub(crate) ruled: bool,
+    /// Whether logs are archived where the user does not say, if the rule about this workflow does.
+    pub(crate) archive_logs: Option<bool>,
+}
+
+/// The answer, given the decision.
+pub(crate) fn answer(namespace: &str, view: &View, decided: &Decided, now: Timestamp) -> Answer {
+    let (wanted, outcome) = match want(namespace, view, &decided.decision, decided.ruled, now) {
         Ok(wanted) => wanted,
         Err(refusal) => return refusal,
     };
     let stamp = stamp_of(view, &wanted, now);
-    Answer::Allow { patch: difference(view, wanted, stamp.as_deref()), outcome, stamp }
+    Answer::Allow { patch: difference(view, wanted, stamp.as_deref(), decided.archive_logs), outcome, stamp }
 }
 
 /// What was chosen for this very workflow a moment ago: the API server asks again within one creation.
@@ -174,14 +183,14 @@ fn stamp_of(view: &View, wanted: &Wanted, now: Timestamp) -> Option<String> {
     Some(present.map_or_else(|| encode(stamp), ToOwned::to_owned))
 }
 
-fn difference(view: &View, wanted: Wanted, stamp: Option<&str>) -> Patch {
+fn difference(view: &View, wanted: Wanted, stamp: Option<&str>, archive_logs: Option<bool>) -> Patch {
     let mut labels = Edits::default();
     labels.want(names::CLUSTER, wanted.cluster.map(ToOwned::to_owned), label(view, names::CLUSTER));
 
     let mut annotations = Edits::default();
     let foreign = view.metadata.annotations.iter().flatten().filter(|(key, _)| {
         key.starts_with(names::PREFIX)
-            && ![names::PLACEMENT, names::SYNCHRONIZATION].contains(&key.as_str())
+            && ![names::PLACEMENT, names::SYNCHRONIZATION, names::ARCHIVE_LOGS].contains(&key.as_str())
             && !names::USERS.contains(&key.as_str())
     });
     foreign.for_each(|(key, value)| annotations.want(key, None, Some(value)));
@@ -190,13 +199,17 @@ fn difference(view: &View, wanted: Wanted, stamp: Option<&str>) -> Patch {
         annotations.want(names::SUSPEND, Some("true".to_owned()), annotation(view, names::SUSPEND));
     }
 
-    let mut quiet = Vec::new();
+    let mut more = Vec::new();
     match wanted.suspend {
         Wish::Set => {
             let waits = wanted.stamp.as_ref().filter(|stamp| stamp.cluster.is_empty());
-            quiet::hush(view, waits.map(|stamp| stamp.reason.as_str()), &mut annotations, &mut quiet);
+            logs::archive(view, archive_logs, &mut annotations, &mut more);
+            quiet::hush(view, waits.map(|stamp| stamp.reason.as_str()), &mut annotations, &mut more);
         }
-        Wish::Keep | Wish::Undo => quiet::restore(view, &mut annotations, &mut quiet),
+        Wish::Keep | Wish::Undo => {
+            quiet::restore(view, &mut annotations, &mut more);
+            logs::archive(view, None, &mut annotations, &mut more);
+        }
     }
 
     let mut operations = Vec::new();
@@ -209,7 +222,7 @@ fn difference(view: &View, wanted: Wanted, stamp: Option<&str>) -> Patch {
         (Wish::Undo, Some(Suspend::True)) => operations.push(remove(&path)),
         _ => {}
     }
-    operations.extend(quiet);
+    operations.extend(more);
     Patch(operations)
 }
 

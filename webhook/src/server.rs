@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use argosy_api::names;
-use argosy_placement::{self as placement, Decision};
+use argosy_placement::{self as placement, Decision, Found};
 use argosy_runtime::known::{Asked, Known};
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request as HttpRequest, State};
@@ -34,7 +34,7 @@ use crate::judge::judge;
 use crate::metrics::{Metrics, Outcome};
 use crate::peers::{self, Peers};
 use crate::review::{Creation, Question, Reply, Request, ReviewError, read};
-use crate::route::{Answer, answer, chosen, display_name, needs_decision};
+use crate::route::{Answer, Decided, answer, chosen, display_name, needs_decision};
 use crate::view::{Label, annotation};
 
 /// More than the API server takes from a user (3 MB), twice, for a change comes with what was there before.
@@ -87,7 +87,7 @@ impl Server {
         let Creation { namespace, view, .. } = creation;
         let now = Timestamp::now();
         let workflow = || display_name(namespace, &view.metadata);
-        let (decision, ruled) = match self.decide(creation, now).await {
+        let decided = match self.decide(creation, now).await {
             Ok(decided) => decided,
             Err(Unavailable(why)) => {
                 // Not refused: the namespace may have no rule. Where it has one, the policy argosy-fail-closed refuses
@@ -97,7 +97,7 @@ impl Server {
                 return Answered { outcome: Outcome::Unavailable, reply: Reply::warn(uid, warning) };
             }
         };
-        match answer(namespace, view, &decision, ruled, now) {
+        match answer(namespace, view, &decided, now) {
             Answer::Refuse { status, message } => Answered::refused(uid, status, &message),
             Answer::Allow { patch, outcome, stamp } => {
                 // What came with this very stamp counts already: the API server asks again within one creation.
@@ -106,7 +106,7 @@ impl Server {
                     self.known.reserve(namespace, &stamp, now);
                     self.peers.tell(namespace, &stamp);
                 }
-                match &decision {
+                match &decided.decision {
                     Decision::Place { cluster, why } => {
                         tracing::info!(workflow = workflow(), cluster, reason = why.reason, "placed");
                     }
@@ -118,8 +118,7 @@ impl Server {
         }
     }
 
-    /// The decision, and whether workflows of the namespace need a stamp.
-    async fn decide(&self, creation: &Creation<'_>, now: Timestamp) -> Result<(Decision, bool), Unavailable> {
+    async fn decide(&self, creation: &Creation<'_>, now: Timestamp) -> Result<Decided, Unavailable> {
         let Creation { namespace, view, .. } = creation;
         let known = match self.known.namespace(namespace) {
             Some(known) => known,
@@ -129,7 +128,7 @@ impl Server {
         let label = Label::of(view);
         // The rest is only for those who use Argosy.
         if !needs_decision(view) || (self.known.is_synced() && !ruled && label.own().is_none()) {
-            return Ok((Decision::NoRule, ruled));
+            return Ok(Decided { decision: Decision::NoRule, ruled, archive_logs: None });
         }
         if !self.known.is_synced() {
             return Err(Unavailable(
@@ -140,7 +139,20 @@ impl Server {
         let labels = view.metadata.labels.as_ref().unwrap_or(&none);
         let chosen = chosen(view, now);
         let asked = Asked { namespace, labels, own_cluster: label.own(), chosen: chosen.as_deref() };
-        Ok((self.known.decide(asked, &known, || creation.spec(), now), ruled))
+        let (decision, archive_logs) = self.known.explain(
+            asked,
+            &known,
+            || creation.spec(),
+            now,
+            |request, found, fleet| {
+                let archive_logs = match found {
+                    Found::Rule(rule) => rule.archive_logs,
+                    Found::NotSelected(_) | Found::Unruled | Found::Broken(_) => None,
+                };
+                (placement::decide(request, found, fleet), archive_logs)
+            },
+        );
+        Ok(Decided { decision, ruled, archive_logs })
     }
 
     /// Asks the API server about a namespace that the watch has not seen yet: a rule may be there.

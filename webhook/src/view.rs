@@ -27,6 +27,7 @@ pub(crate) enum Part<T> {
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Spec {
     pub(crate) suspend: Suspend,
+    pub(crate) archive_logs: ArchiveLogs,
     pub(crate) synchronization: Option<Box<RawValue>>,
     pub(crate) workflow_template_ref: Option<IgnoredAny>,
     pub(crate) arguments: Option<Box<RawValue>>,
@@ -47,6 +48,18 @@ pub(crate) enum Suspend {
     Absent,
     True,
     /// There, but not `true`.
+    Other,
+}
+
+/// What `spec.archiveLogs` says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum ArchiveLogs {
+    #[default]
+    Absent,
+    /// There, but null: for Argo, too, it is unset.
+    Null,
+    Is(bool),
+    /// What Argo refuses.
     Other,
 }
 
@@ -163,17 +176,30 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for PartVisitor<T> {
     }
 }
 
+/// A field that should be true or false.
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+enum Flag {
+    Null(()),
+    Bool(bool),
+    Other(IgnoredAny),
+}
+
 impl<'de> Deserialize<'de> for Suspend {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(serde::Deserialize)]
-        #[serde(untagged)]
-        enum Value {
-            Bool(bool),
-            Other(IgnoredAny),
-        }
-        Ok(match Value::deserialize(deserializer)? {
-            Value::Bool(true) => Self::True,
-            Value::Bool(false) | Value::Other(_) => Self::Other,
+        Ok(match Flag::deserialize(deserializer)? {
+            Flag::Bool(true) => Self::True,
+            Flag::Bool(false) | Flag::Null(()) | Flag::Other(_) => Self::Other,
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for ArchiveLogs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(match Flag::deserialize(deserializer)? {
+            Flag::Null(()) => Self::Null,
+            Flag::Bool(value) => Self::Is(value),
+            Flag::Other(_) => Self::Other,
         })
     }
 }

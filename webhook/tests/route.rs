@@ -95,6 +95,23 @@ const CLUSTER: &str = "/metadata/labels/kubestellar.io~1cluster";
 const PLACEMENT: &str = "/metadata/annotations/argosy.dev~1placement";
 const BY_RULE: &str = r#"<c1 by namespace: most room of 1 cluster with "env=prod", whose figures are not known>"#;
 
+const LOGS: &str = "/metadata/annotations/argosy.dev~1archive-logs";
+
+/// What a workflow without a word of its user's on logs gets.
+fn logs(value: &str, how: &str) -> String {
+    format!(
+        "add {CLUSTER} c1; add /metadata/annotations {{argosy.dev/archive-logs: {value}, argosy.dev/placement: {BY_RULE}}}; \
+         add /spec/suspend true; {how} /spec/archiveLogs {value}"
+    )
+}
+
+/// A resubmit of one whose logs are archived by its rule; what its spec says.
+fn with_logs(cluster: &str, says: bool) -> Value {
+    let mut workflow = stamped(cluster, "namespace", &json!({"argosy.dev/archive-logs": "true"}));
+    workflow["spec"]["archiveLogs"] = says.into();
+    workflow
+}
+
 #[rstest]
 // A namespace without a rule.
 #[case::plain("plain", named(&json!({}), &json!({"entrypoint": "main"})), "untouched")]
@@ -260,6 +277,57 @@ const BY_RULE: &str = r#"<c1 by namespace: most room of 1 cluster with "env=prod
         "workflows.argoproj.io/completed": "true", "kubestellar.io/cluster": "c1"}}), &json!({"suspend": true})),
     format!("remove {CLUSTER}; add /metadata/annotations {{argosy.dev/placement: <local by namespace: it was created as \
              completed>}}")
+)]
+// Logs.
+#[case::logs_left_to_the_rule(
+    "logs", json!({"metadata": {"labels": {}}, "spec": {}}), logs("true", "add")
+)]
+#[case::logs_null(
+    "logs", json!({"metadata": {"labels": {}}, "spec": {"archiveLogs": null}}), logs("true", "replace")
+)]
+#[case::logs_of_a_rule_that_wants_none(
+    "no-logs", json!({"metadata": {"labels": {}}, "spec": {}}), logs("false", "add")
+)]
+#[case::logs_as_the_user_says(
+    "logs", json!({"metadata": {"labels": {}}, "spec": {"archiveLogs": false}}),
+    format!("add {CLUSTER} c1; add /metadata/annotations {{argosy.dev/placement: {BY_RULE}}}; add /spec/suspend true")
+)]
+#[case::logs_of_one_that_waits(
+    "later", json!({"metadata": {"labels": {}}, "spec": {"suspend": true}}),
+    format!("add {CLUSTER} ; add /metadata/annotations {{argosy.dev/archive-logs: true, argosy.dev/placement: < by \
+             namespace: no cluster with \"gpu\" can take it: none has such labels; there is c1; c2; c3; closed>, \
+             argosy.dev/suspend: true}}; add /spec/archiveLogs true")
+)]
+#[case::logs_by_policy(
+    "logs-by-policy", json!({"metadata": {"labels": {}}, "spec": {}}),
+    format!("add {CLUSTER} c2; add /metadata/annotations {{argosy.dev/archive-logs: true, argosy.dev/placement: <c2 by \
+             policy/team-l: first of 1 cluster with \"env=dev\">}}; add /spec/suspend true; add /spec/archiveLogs true")
+)]
+#[case::logs_of_one_without_a_rule_that_is_sent_by_label(
+    "plain", labelled("c1", &json!({"suspend": true})),
+    "add /metadata/annotations {argosy.dev/placement: <c1 by label: its own label asks for it>}"
+)]
+#[case::logs_of_a_resubmit(
+    "logs", with_logs("c1", true), format!("remove /metadata/annotations/argosy.dev~1delivery; replace {PLACEMENT} {BY_RULE}")
+)]
+#[case::logs_of_a_resubmit_where_the_rule_says_otherwise_now(
+    "no-logs", with_logs("c1", true),
+    format!("remove /metadata/annotations/argosy.dev~1delivery; replace {PLACEMENT} {BY_RULE}; \
+             replace {LOGS} false; replace /spec/archiveLogs false")
+)]
+#[case::logs_of_a_resubmit_where_the_rule_says_nothing_now(
+    "team", with_logs("c1", true),
+    format!("remove /metadata/annotations/argosy.dev~1delivery; replace {PLACEMENT} {BY_RULE}; remove {LOGS}; \
+             remove /spec/archiveLogs")
+)]
+#[case::logs_of_a_resubmit_that_runs_here(
+    "plain", with_logs("c1", true),
+    format!("remove {CLUSTER}; remove /metadata/annotations/argosy.dev~1delivery; remove {PLACEMENT}; remove {LOGS}; \
+             remove /spec/suspend; remove /spec/archiveLogs")
+)]
+#[case::logs_of_a_resubmit_whose_user_has_changed_them(
+    "logs", with_logs("c1", false),
+    format!("remove /metadata/annotations/argosy.dev~1delivery; replace {PLACEMENT} {BY_RULE}; remove {LOGS}")
 )]
 // Namespaces that are newer than the watch.
 #[case::new_and_plain("new-plain", named(&json!({}), &json!({})), "untouched")]

@@ -157,6 +157,13 @@ fn stay(item: &Item, whole: &WholeWorkflow, why: &Why, now: Timestamp) -> Vec<Pa
             operations.push(add(&["spec", SYNCHRONIZATION], locks.clone()));
         }
     }
+    if whole.annotations().contains_key(names::ARCHIVE_LOGS) {
+        // A rule's word, for those that are sent to a cluster.
+        operations.push(remove(&["metadata", "annotations", names::ARCHIVE_LOGS]));
+        if created.spec.as_ref().is_some_and(|spec| spec.contains_key("archiveLogs")) {
+            operations.push(remove(&["spec", "archiveLogs"]));
+        }
+    }
     if !item.suspend {
         operations.push(remove(&["spec", "suspend"]));
     }
@@ -184,9 +191,11 @@ mod tests {
         let object = json!({
             "metadata": {
                 "name": "w", "namespace": "n", "labels": {names::CLUSTER: ""},
-                "annotations": {names::SYNCHRONIZATION: r#"{"mutex":{"name":"m"}}"#, names::PLACEMENT: "{}"},
+                "annotations": {
+                    names::SYNCHRONIZATION: r#"{"mutex":{"name":"m"}}"#, names::ARCHIVE_LOGS: "true", names::PLACEMENT: "{}",
+                },
             },
-            "spec": {"suspend": true, "workflowTemplateRef": {"name": "t"}},
+            "spec": {"suspend": true, "archiveLogs": true, "workflowTemplateRef": {"name": "t"}},
             "status": {"phase": "Pending", "message": "waits", "storedWorkflowTemplateSpec": {"suspend": true}},
         });
         let whole: WholeWorkflow = serde_json::from_value(object.clone()).unwrap();

@@ -81,6 +81,7 @@ fn stages() -> Vec<Stage> {
                 argosy: whole,
                 crds,
                 argo_server: whole,
+                artifacts: whole && nodes == Nodes::Real,
                 ..Options::named(name)
             },
             whole,
@@ -90,6 +91,7 @@ fn stages() -> Vec<Stage> {
     played.options.links = true;
     let mut with_database = stage("e2e-database", Nodes::Played, CrdFlavour::Minimal, true);
     with_database.options.database = true;
+    with_database.options.artifacts = true;
     with_database.options.wecs = Some(1);
     vec![
         stage("e2e-policies-minimal", Nodes::Played, CrdFlavour::Minimal, false),
@@ -174,7 +176,7 @@ impl Stage {
             let runtime = Arc::clone(runtime);
             trial(case.name.to_owned(), Box::new(move |world| runtime.block_on((case.run)(world))))
         };
-        let demonstrated = demo::scenarios().into_iter().map(|scenario| {
+        let demonstrated = demo::scenarios(self.options.artifacts).into_iter().map(|scenario| {
             let runtime = Arc::clone(runtime);
             trial(
                 scenario.name.to_owned(),
@@ -204,7 +206,9 @@ impl Stage {
         };
         let is_played = self.options.nodes == Some(Nodes::Played);
         let compared = if is_played { verbs::verbs() } else { Vec::new() }.into_iter().map(of_verb);
-        let peaceful = compared.chain(demonstrated).chain(cases::peaceful().into_iter().map(of_case)).collect();
+        let stored = if self.options.artifacts { cases::stored() } else { Vec::new() };
+        let peaceful = stored.into_iter().chain(cases::peaceful()).map(&of_case);
+        let peaceful = compared.chain(demonstrated).chain(peaceful).collect();
         let mut alone: Vec<Trial> = cases::disruptive().into_iter().map(&of_case).collect();
         if !is_played {
             alone.extend(cases::real().into_iter().map(&of_case));

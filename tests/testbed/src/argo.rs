@@ -2,6 +2,7 @@
 //! workflow-controller as a process of this machine that signs in as the service account `argo/argo`, the way those
 //! manifests run it as a pod. In the same way argo-server, where it is asked for.
 
+pub mod browser;
 pub mod server;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -17,6 +18,7 @@ use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
+use crate::artifacts::Artifacts;
 use crate::cluster::{client, token};
 use crate::database::Database;
 use crate::layout::CONTROL;
@@ -60,6 +62,8 @@ pub struct Wanted<'a> {
     pub crds: CrdFlavour,
     /// The database for its archive, and for what is too large for etcd.
     pub database: Option<&'a Database>,
+    /// Where its artifacts go.
+    pub artifacts: Option<&'a Artifacts>,
 }
 
 impl Wanted<'_> {
@@ -87,7 +91,8 @@ pub async fn install(
         step.detail("definitions");
         install_crds(&client, programs.argo_manifests(), wanted.crds).await?;
         step.detail("settings and rights");
-        let settings = settings(wanted.database.map(|database| database.settings(&cluster.name)))?;
+        let database = wanted.database.map(|database| database.settings(&cluster.name));
+        let settings = settings(database, wanted.artifacts.map(Artifacts::settings))?;
         for object in objects(programs.argo_manifests(), &settings)? {
             apply(&client, &object).await?;
         }
@@ -156,14 +161,16 @@ async fn install_crd(client: &Client, plural: &str, file: &Path) -> Result<()> {
 }
 
 /// The controller's settings, in YAML.
-fn settings(persistence: Option<Value>) -> Result<String> {
+fn settings(persistence: Option<Value>, artifacts: Option<Value>) -> Result<String> {
     let mut settings = json!({
         "executor": {"imagePullPolicy": "IfNotPresent"},
         // Controllers that share a machine's network would fight for the port, and lose.
         "metricsConfig": {"enabled": false},
     });
-    if let Some(persistence) = persistence {
-        settings["persistence"] = persistence;
+    for (field, setting) in [("persistence", persistence), ("artifactRepository", artifacts)] {
+        if let Some(setting) = setting {
+            settings[field] = setting;
+        }
     }
     serde_saphyr::to_string(&settings).context("writing the controller's settings")
 }

@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::argo::CrdFlavour;
 use crate::layout::{CONTROL, DEFAULT_NAME, Layout, Nodes, State};
-use crate::programs::Programs;
+use crate::programs::{Needs, Programs};
 use crate::progress::Progress;
 use crate::testbed::{Options, Testbed, down, running};
 use crate::{demo, links, player};
@@ -16,7 +16,7 @@ use crate::{demo, links, player};
 /// Several Kubernetes clusters with Argo Workflows and Argosy on this machine: `control`, where workflows are created,
 /// and `cluster1`, `cluster2`, …, where they run.
 ///
-/// The first `up` builds Kubernetes, etcd, Argo Workflows and Helm from their sources (about 15 minutes on 2 cores, kept
+/// The first `up` builds Kubernetes, etcd, Argo Workflows, Helm and (for artifacts) an S3 server from their sources (about 15 minutes on 2 cores, kept
 /// in a cache); later ones take seconds.
 #[derive(Parser)]
 #[command(name = "testbed", max_term_width = 110, after_help = EXAMPLES)]
@@ -94,6 +94,9 @@ struct Wanted {
     /// Give Argo a PostgreSQL: for its archive, and for all nodes of the workload clusters' workflows (played nodes only)
     #[arg(long)]
     database: bool,
+    /// Give Argo in all clusters one S3 server for artifacts and archived logs
+    #[arg(long)]
+    artifacts: bool,
     /// Put proxies between Argosy's programs and the API servers, which tests tell to fail (played nodes only)
     #[arg(long)]
     links: bool,
@@ -114,7 +117,7 @@ async fn dispatch(command: Command) -> Result<ExitCode> {
     let progress = Progress::new();
     match command {
         Command::Demo(wanted) => {
-            let testbed = Testbed::up(&wanted.options(), progress).await?;
+            let testbed = Testbed::up(&demo::with_artifacts(wanted.options())?, progress).await?;
             demo::run(&testbed).await?;
         }
         Command::Up(wanted) => next_steps(&Testbed::up(&wanted.options(), progress).await?)?,
@@ -127,7 +130,9 @@ async fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Env { cluster, name } => env(&name.name, &cluster).await?,
         Command::Build { nodes } => {
             let layout = Layout::of_this_checkout(DEFAULT_NAME)?;
-            Programs::prepare(&layout, nodes, &progress).await?;
+            // What the demonstration and the tests take on such nodes.
+            let needs = Needs { nodes, artifacts: nodes == Nodes::Real };
+            Programs::prepare(&layout, needs, &progress).await?;
             println!("programs are in {}", layout.bin().display());
         }
         Command::Play(args) => {
@@ -152,6 +157,7 @@ impl Wanted {
             crds: self.crds,
             argo_server: self.argo_server,
             database: self.database,
+            artifacts: self.artifacts,
             links: self.links,
         }
     }

@@ -13,6 +13,7 @@
 
 pub mod argo;
 pub mod argosy;
+pub mod artifacts;
 mod cargo;
 pub mod cli;
 pub mod cluster;

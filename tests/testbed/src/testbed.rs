@@ -6,12 +6,13 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::argo::{self, CrdFlavour};
 use crate::argosy;
+use crate::artifacts;
 use crate::cluster::{Cluster, played, real};
 use crate::database;
 use crate::layout::{DEFAULT_NAME, Layout, Nodes, State};
 use crate::prerequisites;
 use crate::process;
-use crate::programs::Programs;
+use crate::programs::{Needs, Programs};
 use crate::progress::Progress;
 use crate::slot;
 
@@ -34,6 +35,8 @@ pub struct Options {
     /// it does by itself with those of large workflows only; then argo-server runs in these clusters, too. Played nodes
     /// only.
     pub database: bool,
+    /// Whether there is a place for artifacts that all clusters share; see [`crate::artifacts`]. One that is there stays.
+    pub artifacts: bool,
     /// Whether Argosy's programs reach API servers through [`crate::links`]. Played nodes only.
     pub links: bool,
 }
@@ -49,6 +52,7 @@ impl Options {
             crds: CrdFlavour::default(),
             argo_server: false,
             database: false,
+            artifacts: false,
             links: false,
         }
     }
@@ -83,14 +87,15 @@ impl Testbed {
     pub async fn up(options: &Options, progress: Progress) -> Result<Self> {
         let layout = Layout::of_this_checkout(&options.name)?;
         let known = known_state(&layout)?;
-        let nodes =
-            options.nodes.or(known.as_ref().map(|state| state.nodes)).unwrap_or_else(prerequisites::possible_nodes);
+        let nodes = nodes(options, known.as_ref());
+        let has_artifacts = options.artifacts || known.as_ref().is_some_and(artifacts::is_there);
         let wecs = options.wecs.or(known.as_ref().map(|state| state.wecs)).unwrap_or(2);
         fits_what_is_up(&layout, known.as_ref(), nodes, wecs)?;
         ensure!(!options.database || nodes == Nodes::Played, "a testbed with a database has played nodes");
         ensure!(!options.links || nodes == Nodes::Played, "a testbed with links that fail has played nodes");
         prerequisites::ensure(nodes, options.database, &progress).await?;
-        let programs = Programs::prepare(&layout, nodes, &progress).await?;
+        let needs = Needs { nodes, artifacts: has_artifacts };
+        let programs = Programs::prepare(&layout, needs, &progress).await?;
 
         let _lock = layout.lock()?;
         // Building may have taken long: another command may have been here.
@@ -113,7 +118,13 @@ impl Testbed {
             true => Some(database::start(&layout, &mut state, &progress).await?),
             false => None,
         };
-        let wanted = argo::Wanted { crds: options.crds, database: database.as_ref() };
+        let artifacts = match clusters.first().filter(|_| has_artifacts) {
+            Some(control) => {
+                Some(artifacts::start(&layout, &mut state, &programs, control.host_address, &progress).await?)
+            }
+            None => None,
+        };
+        let wanted = argo::Wanted { crds: options.crds, database: database.as_ref(), artifacts: artifacts.as_ref() };
         let installs = clusters.iter().map(|cluster| argo::install(&layout, &programs, cluster, &wanted, &progress));
         futures::future::try_join_all(installs).await?;
         let mut testbed = Self::assemble(layout, state, programs, progress, clusters)?;
@@ -131,6 +142,15 @@ impl Testbed {
         Ok(testbed)
     }
 
+    /// What the nodes of such a testbed are made of, or would be.
+    ///
+    /// # Errors
+    /// What is remembered of it cannot be read.
+    pub fn nodes(options: &Options) -> Result<Nodes> {
+        let known = known_state(&Layout::of_this_checkout(&options.name)?)?;
+        Ok(nodes(options, known.as_ref()))
+    }
+
     /// A testbed that is up already.
     ///
     /// # Errors
@@ -145,7 +165,8 @@ impl Testbed {
             Nodes::Real => real::open(&layout, &state)?,
             Nodes::Played => played::open(&layout, &state)?,
         };
-        let programs = Programs::prepare(&layout, state.nodes, &progress).await?;
+        let needs = Needs { nodes: state.nodes, artifacts: artifacts::is_there(&state) };
+        let programs = Programs::prepare(&layout, needs, &progress).await?;
         Self::assemble(layout, state, programs, progress, clusters)
     }
 
@@ -187,6 +208,11 @@ impl Testbed {
             .with_context(|| format!("testbed {:?} has no cluster {name:?}, only {}", self.layout.name(), names()))
     }
 
+    /// Whether all clusters share a place for artifacts.
+    pub fn has_artifacts(&self) -> bool {
+        artifacts::is_there(&self.state)
+    }
+
     /// Where argo-server is reached, if it was asked for.
     ///
     /// # Errors
@@ -209,6 +235,10 @@ impl Testbed {
 fn known_state(layout: &Layout) -> Result<Option<State>> {
     let Some(state) = State::load(layout)? else { return Ok(None) };
     Ok(slot::find(layout)?.contains(&state.slot).then_some(state))
+}
+
+fn nodes(options: &Options, known: Option<&State>) -> Nodes {
+    options.nodes.or(known.map(|state| state.nodes)).unwrap_or_else(prerequisites::possible_nodes)
 }
 
 fn fits_what_is_up(layout: &Layout, known: Option<&State>, nodes: Nodes, wecs: u8) -> Result<()> {

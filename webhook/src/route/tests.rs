@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use argosy_placement::demand::Demand;
-use argosy_placement::{Cluster, Fleet, Namespace, Placed, Request, decide, find, is_ruled};
+use argosy_placement::{Cluster, Fleet, Found, Namespace, Placed, Request, decide, find, is_ruled};
 use proptest::prelude::*;
 use serde_json::{Map, json};
 
@@ -43,7 +43,17 @@ fn ask(workflow: &Value, namespace: &Namespace, now: Timestamp) -> Answer {
     let fleet = Fleet { clusters: &clusters(), placed: &Placed::default(), now: now.as_second() };
     let decision =
         if needs_decision(&view) { decide(&request, &find(namespace, &[], labels), &fleet) } else { Decision::NoRule };
-    answer("team", &view, &decision, is_ruled(namespace, &[]), now)
+    let archive_logs = rules_word(namespace, workflow);
+    answer("team", &view, &Decided { decision, ruled: is_ruled(namespace, &[]), archive_logs }, now)
+}
+
+/// What the rule about a workflow says of its logs.
+fn rules_word(namespace: &Namespace, workflow: &Value) -> Option<bool> {
+    let labels = strings(workflow, "labels").into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
+    match find(namespace, &[], &labels.collect()) {
+        Found::Rule(rule) => rule.archive_logs,
+        _ => None,
+    }
 }
 
 fn stamp(cluster: &str, rule: RuleSource, time: &str) -> String {
@@ -91,8 +101,11 @@ fn annotations() -> impl Strategy<Value = Option<Value>> {
     let delivery = prop::option::of(value_of(&["{}"]));
     let locks = prop::option::of(value_of(&[r#"{"mutexes":[{"name":"turn"}]}"#, "{}", "junk", "1"]));
     let other = prop::option::of(value_of(&["x/y~z"]));
-    (placement, suspend, delivery, locks, other).prop_flat_map(|(placement, suspend, delivery, locks, other)| {
+    let logs = prop::option::of(value_of(&["true", "false", "odd"]));
+    let all = (placement, suspend, delivery, locks, other, logs);
+    all.prop_flat_map(|(placement, suspend, delivery, locks, other, logs)| {
         let rest = [
+            (names::ARCHIVE_LOGS, logs),
             (names::SUSPEND, suspend),
             (names::DELIVERY, delivery),
             (names::SYNCHRONIZATION, locks),
@@ -112,7 +125,8 @@ prop_compose! {
         annotations in annotations(),
         spec in value_of(&[
             json!({"entrypoint": "e"}), json!({"suspend": true}), json!({"suspend": false}), json!({"suspend": null}),
-            json!({"suspend": "yes"}), json!({}), json!(null), json!("odd"), json!([true]),
+            json!({"archiveLogs": true}), json!({"archiveLogs": false}), json!({"archiveLogs": null}),
+            json!({"archiveLogs": "yes", "suspend": true}), json!({"suspend": "yes"}), json!({}), json!(null), json!("odd"), json!([true]),
             json!({"synchronization": {"mutex": {"name": "own"}}}), json!({"synchronization": null}),
             json!({"workflowTemplateRef": {"name": "t"}, "arguments": {"parameters": []}}),
         ]),
@@ -137,7 +151,14 @@ prop_compose! {
 
 fn rules() -> impl Strategy<Value = Namespace> {
     let clusters = value_of(&[None, None, Some("*"), Some("name=c2"), Some("name=c3"), Some("bad bad")]);
-    (clusters, value_of(&["*", "tier=gold"])).prop_map(|(clusters, workflows)| rule(clusters, workflows))
+    let logs = value_of(&[None, Some(true), Some(false)]);
+    (clusters, value_of(&["*", "tier=gold"]), logs).prop_map(|(clusters, workflows, logs)| {
+        let mut namespace = rule(clusters, workflows);
+        if let Some(Ok(rule)) = &mut namespace.rule {
+            rule.archive_logs = logs;
+        }
+        namespace
+    })
 }
 
 fn strings<'a>(object: &'a Value, map: &str) -> BTreeMap<&'a str, &'a str> {
@@ -159,6 +180,7 @@ fn rest(object: &Value) -> Value {
     if let Some(spec) = rest["spec"].as_object_mut() {
         spec.remove("suspend");
         spec.remove("synchronization");
+        spec.remove("archiveLogs");
     }
     if let Value::Object(status) = &mut rest["status"] {
         status.retain(|key, value| match key.as_str() {
@@ -181,6 +203,13 @@ fn locks(object: &Value) -> Option<Value> {
     own.or_else(kept).filter(Value::is_object)
 }
 
+/// What the workflow's user says of its logs.
+fn users_word(object: &Value) -> Option<Value> {
+    let noted = strings(object, "annotations").get(names::ARCHIVE_LOGS).and_then(|noted| noted.parse::<bool>().ok());
+    let logs = Some(&object["spec"]["archiveLogs"]).filter(|logs| !logs.is_null())?;
+    (logs.as_bool().is_none() || logs.as_bool() != noted).then(|| logs.clone())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4000))]
 
@@ -196,6 +225,16 @@ proptest! {
         // Its locks, which only the cluster takes that it runs in.
         if workflow["spec"].is_object() {
             prop_assert_eq!(locks(&routed), locks(&workflow));
+        }
+
+        // Its user's word on logs, if there is one; else the rule's, where it is routed.
+        let is_routed = strings(&routed, "labels").get(names::CLUSTER).is_some_and(|cluster| *cluster != names::LOCAL);
+        let said = rules_word(&rule, &workflow).filter(|_| is_routed);
+        if workflow["spec"].is_object() {
+            let own = users_word(&workflow);
+            prop_assert_eq!(users_word(&routed), own.clone());
+            let expected = own.or(said.map(Value::Bool));
+            prop_assert_eq!(Some(&routed["spec"]["archiveLogs"]).filter(|logs| !logs.is_null()), expected.as_ref());
         }
 
         // What the policy argosy-fail-closed demands.
@@ -228,7 +267,7 @@ proptest! {
         prop_assert_eq!([Outcome::Placed, Outcome::Waiting].contains(&outcome), is_routed);
         prop_assert_eq!(outcome == Outcome::Waiting, cluster == Some(""));
         let mut ours = annotations.keys().filter(|key| key.starts_with(names::PREFIX));
-        let all_known = ours.all(|key| [names::PLACEMENT, names::SYNCHRONIZATION].contains(key) || names::USERS.contains(key));
+        let all_known = ours.all(|key| [names::PLACEMENT, names::SYNCHRONIZATION, names::ARCHIVE_LOGS].contains(key) || names::USERS.contains(key));
         prop_assert!(all_known);
         if labels.get(names::ARGO_COMPLETED) == Some(&"true") {
             prop_assert!(!is_routed);

@@ -7,13 +7,17 @@ use http::{Request, Response, StatusCode, Uri};
 use serde_json::{Value, json};
 
 /// Seen by the watch.
-const NAMESPACES: [(&str, &[(&str, &str)]); 7] = [
+const NAMESPACES: [(&str, &[(&str, &str)]); 11] = [
     ("plain", &[]),
     ("team", &[("argosy.dev/clusters", "env=prod")]),
     ("gold", &[("argosy.dev/clusters", "*"), ("argosy.dev/workflows", "tier=gold")]),
     ("nobody", &[("argosy.dev/clusters", "gpu")]),
     ("strict", &[("argosy.dev/clusters", "gpu"), ("argosy.dev/no-cluster", "Reject")]),
     ("by-policy", &[]),
+    ("logs", &[("argosy.dev/clusters", "env=prod"), ("argosy.dev/archive-logs", "true")]),
+    ("no-logs", &[("argosy.dev/clusters", "env=prod"), ("argosy.dev/archive-logs", "false")]),
+    ("later", &[("argosy.dev/clusters", "gpu"), ("argosy.dev/archive-logs", "true")]),
+    ("logs-by-policy", &[]),
     ("broken", &[("argosy.dev/clusters", "env=prod region")]),
 ];
 
@@ -42,7 +46,7 @@ async fn answer(uri: &Uri) -> Response<Body> {
         "/apis/argosy.dev/v1alpha1/workloadclusters" => {
             let items = [
                 cluster("c1", "prod", "True", json!(["*"])),
-                cluster("c2", "dev", "True", json!(["team", "plain", "by-policy"])),
+                cluster("c2", "dev", "True", json!(["team", "plain", "by-policy", "logs-by-policy"])),
                 cluster("c3", "prod", "False", json!(["*"])),
                 cluster("closed", "none", "True", json!([])),
             ];
@@ -51,7 +55,10 @@ async fn answer(uri: &Uri) -> Response<Body> {
         "/apis/argosy.dev/v1alpha1/placementpolicies" => list(
             "argosy.dev/v1alpha1",
             "PlacementPolicyList",
-            &[policy("team-b", "kubernetes.io/metadata.name=by-policy")],
+            &[
+                policy("team-b", "kubernetes.io/metadata.name=by-policy", None),
+                policy("team-l", "kubernetes.io/metadata.name=logs-by-policy", Some(true)),
+            ],
         ),
         // As far as the server knows, KubeStellar is not installed, and there are no templates and no routed workflows.
         path if path.starts_with("/apis/apiextensions.k8s.io/") => not_found(path),
@@ -91,12 +98,12 @@ fn cluster(name: &str, env: &str, ready: &str, namespaces: Value) -> Value {
     })
 }
 
-fn policy(name: &str, namespaces: &str) -> Value {
+fn policy(name: &str, namespaces: &str, archive_logs: Option<bool>) -> Value {
     json!({
         "apiVersion": "argosy.dev/v1alpha1",
         "kind": "PlacementPolicy",
         "metadata": {"name": name, "uid": name, "resourceVersion": "1"},
-        "spec": {"namespaces": namespaces, "clusters": "env=dev", "strategy": "Ordered"},
+        "spec": {"namespaces": namespaces, "clusters": "env=dev", "strategy": "Ordered", "archiveLogs": archive_logs},
     })
 }
 

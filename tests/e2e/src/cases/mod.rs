@@ -17,6 +17,7 @@ mod offloaded;
 pub(crate) mod outage;
 mod placement;
 mod profile;
+mod results;
 pub(crate) mod rights;
 mod ruled;
 pub(crate) mod scale;
@@ -73,10 +74,16 @@ pub fn real() -> Vec<Case> {
     charts::cases()
 }
 
+/// Cases about what workflows leave behind, on a testbed with a place for it; they may run beside the peaceful ones.
+pub fn stored() -> Vec<Case> {
+    results::cases()
+}
+
 /// Cases about workflows whose nodes are in a database, on a testbed that has one: those that may run beside each other,
 /// and those that may not.
 pub fn offloaded() -> [Vec<Case>; 2] {
-    [offloaded::peaceful(), offloaded::disruptive()]
+    let peaceful = offloaded::peaceful().into_iter().chain(results::archived());
+    [peaceful.collect(), offloaded::disruptive()]
 }
 
 /// Cases that look at what only the processes of played clusters show, or take too long on real ones: one at a time.

@@ -173,6 +173,16 @@ fn stamped() -> Vec<FenceCase> {
             At(0, "elsewhere"),
             Allowed,
         ),
+        case(
+            "stamped, with the rule's word on logs",
+            Plain,
+            json!({
+                "metadata": {"labels": {"kubestellar.io/cluster": "elsewhere"}, "annotations": {"argosy.dev/archive-logs": "true"}},
+                "spec": {"suspend": true, "archiveLogs": true},
+            }),
+            At(0, "elsewhere"),
+            Allowed,
+        ),
     ]
 }
 

@@ -12,14 +12,16 @@ use anyhow::{Context, Result, ensure};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{ListParams, LogParams, Patch, PatchParams};
+use kube::core::DynamicObject;
 use kube::{Api, Client};
 use serde_json::json;
 
 pub use observe::{Observed, observe};
 pub use scenario::{ARTICLE, PLAIN, RULED, Scenario, With, scenarios};
 
-use crate::Testbed;
+use crate::argo::browser::{Browser, artifact_path};
 use crate::process::wait_until;
+use crate::{Nodes, Options, Testbed, artifacts};
 
 /// How many workflows run at a time: two cores carry no more real pods than these make.
 const AT_A_TIME: usize = 4;
@@ -42,8 +44,20 @@ pub struct Ran {
     pub pods: usize,
     /// The last line of a pod's log, read in the control cluster, if it ran elsewhere.
     pub log: Option<String>,
+    /// How large the artifact is that was served of it.
+    pub served: Option<usize>,
     /// The first difference from what was expected, if there is one.
     pub difference: Option<String>,
+}
+
+/// The same testbed with what the demonstration of artifacts takes. Played nodes run nothing that could store any.
+///
+/// # Errors
+/// What is remembered of the testbed cannot be read.
+pub fn with_artifacts(options: Options) -> Result<Options> {
+    let is_real = Testbed::nodes(&options)? == Nodes::Real;
+    let (artifacts, argo_server) = (options.artifacts || is_real, options.argo_server || is_real);
+    Ok(Options { artifacts, argo_server, ..options })
 }
 
 /// Runs the demonstration workflows and prints the report.
@@ -53,7 +67,7 @@ pub struct Ran {
 pub async fn run(testbed: &Testbed) -> Result<()> {
     prepare(testbed).await?;
     let step = testbed.progress.step("running workflows");
-    let all = scenarios();
+    let all = scenarios(testbed.has_artifacts());
     let count = all.len();
     let mut done = 0;
     let mut outcomes = Vec::new();
@@ -114,6 +128,9 @@ pub async fn prepare(testbed: &Testbed) -> Result<()> {
         let params = PatchParams::apply("testbed").force();
         namespaces.patch(name, &params, &Patch::Apply(&namespace)).await.context("making the namespaces")?;
     }
+    if testbed.has_artifacts() {
+        artifacts::admit(testbed, RULED).await?;
+    }
     Ok(())
 }
 
@@ -142,7 +159,19 @@ pub async fn try_out(testbed: &Testbed, scenario: &Scenario) -> Result<Ran> {
     if pods != scenario.pods {
         difference.get_or_insert(format!("it made {pods} pods, not {}", scenario.pods));
     }
-    Ok(Ran { observed, pods, log, difference })
+    let mut served = None;
+    if let Some((node, name, content)) = scenario.artifact {
+        let wrong = match artifact(testbed, &observed.last, node, name).await {
+            Ok(found) => {
+                served = Some(found.len());
+                let is_right = String::from_utf8_lossy(&found).contains(content);
+                (!is_right).then(|| format!("its artifact {name} does not contain {content:?}"))
+            }
+            Err(error) => Some(format!("its artifact {name} is not served: {error:#}")),
+        };
+        difference = difference.or(wrong);
+    }
+    Ok(Ran { observed, pods, log, served, difference })
 }
 
 /// Reads the end of a log as `kubectl logs` does, where the workflow was created.
@@ -157,6 +186,14 @@ async fn last_line(control: &Client, namespace: &str, workflow: &str) -> Result<
         Ok(log.lines().last().unwrap_or("(nothing)").to_owned())
     })
     .await
+}
+
+/// An artifact as the UI in the control cluster shows it.
+async fn artifact(testbed: &Testbed, workflow: &DynamicObject, node: &str, name: &str) -> Result<Vec<u8>> {
+    let browser = Browser::sign_in(testbed, &[RULED]).await?;
+    let answer = browser.get(&artifact_path(workflow, node, name)?).await?;
+    ensure!(answer.status == 200, "argo-server answers {}: {}", answer.status, answer.text());
+    Ok(answer.body)
 }
 
 async fn count_pods(client: &Client, namespace: &str, workflow: &str) -> Result<usize> {

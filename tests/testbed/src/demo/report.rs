@@ -44,6 +44,9 @@ fn ran_row(scenario: &Scenario, ran: &Ran) -> Vec<Cell> {
     if let Some(log) = &ran.log {
         story = format!("{story}\nkubectl logs: {log}");
     }
+    if let (Some(size), Some((_, name, _))) = (ran.served, scenario.artifact) {
+        story = format!("{story}\nargo-server: artifact {name:?}, {size} bytes");
+    }
     let (mark, colour) = match &ran.difference {
         None => ("✓", Color::Green),
         Some(_) => ("✗", Color::Red),

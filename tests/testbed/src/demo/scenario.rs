@@ -25,6 +25,8 @@ pub struct Scenario {
     pub node_phases: &'static [&'static str],
     /// An input parameter that a node must have got.
     pub input: Option<(&'static str, &'static str)>,
+    /// An artifact that argo-server in the control cluster must serve: the node, its name, and what it contains.
+    pub artifact: Option<(&'static str, &'static str, &'static str)>,
     /// How many pods it makes.
     pub pods: usize,
 }
@@ -38,8 +40,8 @@ pub const ARTICLE: &str = "argo";
 
 const FINE: &[&str] = &["Pending", "Running", "Succeeded"];
 
-/// All of them.
-pub fn scenarios() -> Vec<Scenario> {
+/// All of them; with a place for artifacts, too.
+pub fn scenarios(with_artifacts: bool) -> Vec<Scenario> {
     let fine = Scenario {
         name: "",
         manifest: include_str!("workflows/hello-world.yaml"),
@@ -50,9 +52,17 @@ pub fn scenarios() -> Vec<Scenario> {
         message: "",
         node_phases: FINE,
         input: None,
+        artifact: None,
         pods: 1,
     };
-    vec![
+    let stored = Scenario {
+        name: "an artifact, read by the next step and served here",
+        manifest: include_str!("workflows/artifact.yaml"),
+        artifact: Some(("paint", "picture", "< ahoy >")),
+        pods: 2,
+        ..fine.clone()
+    };
+    let mut all = vec![
         Scenario { name: "hello-world by kubectl create", ..fine.clone() },
         Scenario { name: "hello-world by argo submit --wait", with: With::ArgoSubmitWait, ..fine.clone() },
         Scenario { name: "a diamond DAG", manifest: include_str!("workflows/diamond.yaml"), pods: 4, ..fine.clone() },
@@ -79,5 +89,7 @@ pub fn scenarios() -> Vec<Scenario> {
             node_phases: &["Pending", "Running", "Failed"],
             ..fine
         },
-    ]
+    ];
+    all.extend(Some(stored).filter(|_| with_artifacts));
+    all
 }

@@ -1,5 +1,5 @@
-//! The programs of Kubernetes, etcd, Argo Workflows and Helm that a testbed runs: built once from pinned Go modules into
-//! a cache, or found on this machine in a fitting version.
+//! The programs of Kubernetes, etcd, Argo Workflows, Helm and an S3 server that a testbed runs: built once from pinned Go
+//! modules into a cache, or found on this machine in a fitting version.
 
 mod build;
 mod find;
@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::artifacts;
 use crate::layout::{Layout, Nodes};
 use crate::progress::Progress;
 
@@ -29,7 +30,7 @@ pub struct Tool {
 const COMPONENT_BASE: &str = "k8s.io/component-base/version.";
 
 /// All tools. Their versions are those of `tools/*/go.mod`.
-pub const TOOLS: [Tool; 4] = [
+pub const TOOLS: [Tool; 5] = [
     Tool { name: "etcd", version: "3.6.6", programs: &[("etcd", "go.etcd.io/etcd/server/v3")], version_variables: &[] },
     Tool {
         name: "kubernetes",
@@ -65,17 +66,40 @@ pub const TOOLS: [Tool; 4] = [
         programs: &[("helm", "helm.sh/helm/v3/cmd/helm")],
         version_variables: &[("helm.sh/helm/v3/internal/version.version", "v3.22.0")],
     },
+    Tool {
+        name: artifacts::PROGRAM,
+        version: "1.8.0",
+        programs: &[(artifacts::PROGRAM, "github.com/versity/versitygw/cmd/versitygw")],
+        version_variables: &[("main.Version", "v1.8.0")],
+    },
 ];
+
+/// For what kind of testbed.
+#[derive(Debug, Clone, Copy)]
+pub struct Needs {
+    pub nodes: Nodes,
+    /// Whether there is a place for artifacts.
+    pub artifacts: bool,
+}
 
 /// What only clusters with real nodes need.
 const REAL_ONLY: [&str; 4] = ["kube-scheduler", "kube-proxy", "kubelet", "argoexec"];
+
+impl Needs {
+    fn include(self, program: &str) -> bool {
+        match program {
+            artifacts::PROGRAM => self.artifacts,
+            other => self.nodes == Nodes::Real || !REAL_ONLY.contains(&other),
+        }
+    }
+}
 
 impl Tool {
     /// `-ldflags`: no symbols, and the version.
     fn ldflags(&self) -> String {
         let mut flags = String::from("-s -w");
         for (variable, value) in self.version_variables {
-            let package = if variable.contains('/') { "" } else { COMPONENT_BASE };
+            let package = if variable.contains('.') { "" } else { COMPONENT_BASE };
             flags.push_str(&format!(" -X {package}{variable}={value}"));
         }
         flags
@@ -90,11 +114,11 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Everything that clusters with such nodes need, built where it is missing, and reachable in [`Layout::bin`].
+    /// Everything that such a testbed needs, built where it is missing, and reachable in [`Layout::bin`].
     ///
     /// # Errors
     /// Go is missing or too old while something must be built; or a build fails.
-    pub async fn prepare(layout: &Layout, nodes: Nodes, progress: &Progress) -> Result<Self> {
+    pub async fn prepare(layout: &Layout, needs: Needs, progress: &Progress) -> Result<Self> {
         let cache = cache_dir()?;
         let mut paths = BTreeMap::new();
         let mut argo_manifests = PathBuf::new();
@@ -103,7 +127,7 @@ impl Programs {
             let dir = source.cache_dir(&cache);
             let mut missing = Vec::new();
             for (name, package) in tool.programs {
-                if nodes == Nodes::Played && REAL_ONLY.contains(name) {
+                if !needs.include(name) {
                     continue;
                 }
                 let built = dir.join(name);
@@ -132,11 +156,11 @@ impl Programs {
     /// The path of a program.
     ///
     /// # Errors
-    /// It is none that this kind of nodes needs.
+    /// It is none that this testbed needs.
     pub fn path(&self, name: &str) -> Result<&Path> {
         match self.paths.get(name) {
             Some(path) => Ok(path),
-            None => bail!("the program {name} is not among those that were prepared for these nodes"),
+            None => bail!("the program {name} is not among those that were prepared for this testbed"),
         }
     }
 
@@ -201,6 +225,7 @@ mod tests {
             ("kubernetes", "k8s.io/kubernetes v1.34.4"),
             ("argo", "github.com/argoproj/argo-workflows/v3 v3.7.4"),
             ("helm", "helm.sh/helm/v3 v3.22.0"),
+            ("versitygw", "github.com/versity/versitygw v1.8.0"),
         ];
         for (tool, (name, requirement)) in TOOLS.iter().zip(modules) {
             assert_eq!(tool.name, name);
@@ -219,5 +244,6 @@ mod tests {
         );
         assert_eq!(TOOLS[3].ldflags(), "-s -w -X helm.sh/helm/v3/internal/version.version=v3.22.0");
         assert_eq!(TOOLS[0].ldflags(), "-s -w");
+        assert_eq!(TOOLS[4].ldflags(), "-s -w -X main.Version=v1.8.0");
     }
 }

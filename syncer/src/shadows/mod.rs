@@ -9,7 +9,7 @@ mod plan;
 mod view;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use argosy_api::{WorkloadCluster, names};
 use argosy_runtime::client::{RequestError, within};
@@ -187,7 +187,7 @@ impl Shadows {
 
     fn plan(&self, key: &Key, pod: Option<&Pod>, shadow: Option<&Shadow>) -> Step {
         let recorded = pod.and_then(|pod| self.recorded(&key.namespace, &pod.workflow));
-        plan(&self.work.here.cluster, &key.name, pod, shadow, recorded.as_ref())
+        plan(Instant::now(), &self.work.here.cluster, &key.name, pod, shadow, recorded.as_ref())
     }
 
     /// The original and the copy of this name, where one is recorded to be the other's.
@@ -204,8 +204,10 @@ impl Shadows {
         if step == Step::Rest || self.work.check_lease().is_err() {
             return None;
         }
-        if step == Step::Unclaimed {
-            return self.claims(key);
+        match step {
+            Step::Unclaimed => return self.claims(key),
+            Step::Later(delay) => return Some(delay),
+            _ => {}
         }
         match self.carry_out(key, step).await {
             Ok(()) => self.queue.push(key.clone()),
@@ -239,7 +241,7 @@ impl Shadows {
     async fn carry_out(&self, key: &Key, step: Step) -> Result<(), ShadowError> {
         let api: Api<PodView> = Api::namespaced(self.work.shared.control.clone(), &key.namespace);
         match step {
-            Step::Rest | Step::Unclaimed => {}
+            Step::Rest | Step::Unclaimed | Step::Later(_) => {}
             Step::Create(shadow) => {
                 self.create(key, &shadow).await?;
                 self.pods.change(key, |pod| pod.shown = None);

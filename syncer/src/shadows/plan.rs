@@ -1,11 +1,17 @@
 //! What a shadow is, and what comes next for one. Pure.
 
+use std::time::{Duration, Instant};
+
 use argosy_api::{names, workflow};
 use serde_json::{Value, json};
 
 use super::view::{Container, Pod, Shadow};
 use crate::desk::{Copy, Original};
 use crate::plan::Here;
+
+/// A pod whose containers have not begun has no log. Most begin soon, and its shadow is made then, which saves writes; so
+/// long it waits for that since its last change, for what does not begin should be seen, too.
+const BEGINNING: Duration = Duration::from_secs(3);
 
 /// The original that a copy belongs to.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +41,8 @@ pub enum Step {
     Rest,
     /// The pod's copy is not, or not yet, one that an original is known to have.
     Unclaimed,
+    /// Look again after this time.
+    Later(Duration),
     /// Make this shadow.
     Create(Value),
     /// Write this status to it.
@@ -46,8 +54,9 @@ pub enum Step {
     Delete(String),
 }
 
-/// The next step. `recorded` is what is known of the pod's workflow.
+/// The next step at `now`. `recorded` is what is known of the pod's workflow.
 pub fn plan(
+    now: Instant,
     cluster: &str,
     name: &str,
     pod: Option<&Pod>,
@@ -64,6 +73,7 @@ pub fn plan(
         };
     };
     match shadow {
+        None if !pod.status.has_begun() && now < pod.seen + BEGINNING => Step::Later(pod.seen + BEGINNING - now),
         None => Step::Create(shadow_of(cluster, name, pod, owner)),
         Some(shadow) if !is_shadow_of(shadow, cluster, pod, owner) => Step::Delete(shadow.uid.clone()),
         Some(shadow) => {
@@ -167,7 +177,7 @@ mod tests {
 
     /// The shadow that is made of a pod, as it is read again.
     fn made(pod: &Pod) -> Shadow {
-        let Step::Create(mut shadow) = plan("c1", "hello-1", Some(pod), None, Some(&recorded())) else {
+        let Step::Create(mut shadow) = plan(Instant::now(), "c1", "hello-1", Some(pod), None, Some(&recorded())) else {
             panic!("nothing is made")
         };
         shadow["metadata"]["uid"] = "shadow".into();
@@ -177,7 +187,7 @@ mod tests {
     #[test]
     fn a_shadow_has_argos_names_and_nothing_that_runs_or_is_selected() {
         let pod = Pod::new(view(RUNNING));
-        let Step::Create(shadow) = plan("c1", "hello-1", Some(&pod), None, Some(&recorded())) else {
+        let Step::Create(shadow) = plan(Instant::now(), "c1", "hello-1", Some(&pod), None, Some(&recorded())) else {
             panic!("nothing is made")
         };
         let metadata = json!({
@@ -203,7 +213,8 @@ mod tests {
     fn a_status_that_was_shown_is_not_shown_again() {
         let pod = Pod::new(view(RUNNING));
         let shadow = made(&pod);
-        let Step::Show { status: shown, print } = plan("c1", "hello-1", Some(&pod), Some(&shadow), Some(&recorded()))
+        let Step::Show { status: shown, print } =
+            plan(Instant::now(), "c1", "hello-1", Some(&pod), Some(&shadow), Some(&recorded()))
         else {
             panic!("nothing is shown")
         };
@@ -217,9 +228,26 @@ mod tests {
         assert_eq!(read.print(), status.print());
         // Whatever else the API server made of it, it is not written again.
         let written = Pod { shown: Some(print), ..pod.clone() };
-        assert_eq!(plan("c1", "hello-1", Some(&written), Some(&shadow), Some(&recorded())), Step::Rest);
+        assert_eq!(plan(Instant::now(), "c1", "hello-1", Some(&written), Some(&shadow), Some(&recorded())), Step::Rest);
         let shadow = Shadow { shows: read.print(), ..shadow };
-        assert_eq!(plan("c1", "hello-1", Some(&pod), Some(&shadow), Some(&recorded())), Step::Rest);
+        assert_eq!(plan(Instant::now(), "c1", "hello-1", Some(&pod), Some(&shadow), Some(&recorded())), Step::Rest);
+    }
+
+    #[rstest]
+    #[case::is_pulled(json!({"phase": "Pending", "containerStatuses": [{"name": "main", "state": {"waiting": {}}}]}), true)]
+    #[case::is_scheduled(json!({"phase": "Pending"}), true)]
+    #[case::an_init_container_runs(
+        json!({"phase": "Pending", "initContainerStatuses": [{"name": "init", "state": {"running": {}}}]}), false
+    )]
+    #[case::runs(json!({"phase": "Running"}), false)]
+    #[case::never_began(json!({"phase": "Failed", "reason": "Evicted"}), false)]
+    fn what_has_not_begun_is_shown_later(#[case] status: Value, #[case] waits: bool) {
+        let mut view: Value = serde_json::from_str(RUNNING).unwrap();
+        view["status"] = status;
+        let pod = Pod::new(serde_json::from_value(view).unwrap());
+        let step = |now| plan(now, "c1", "hello-1", Some(&pod), None, Some(&recorded()));
+        assert_eq!(step(pod.seen) == Step::Later(BEGINNING), waits);
+        assert!(matches!(step(pod.seen + BEGINNING), Step::Create(_)));
     }
 
     #[rstest]
@@ -240,14 +268,14 @@ mod tests {
         let pod = Pod::new(view(RUNNING));
         let shadow = Shadow { cluster: label.map(Into::into), ..made(&pod) };
         let pod = pod_uid.map(|uid| Pod { uid: uid.into(), ..pod });
-        let step = plan("c1", "hello-1", pod.as_ref(), Some(&shadow), recorded.as_ref());
+        let step = plan(Instant::now(), "c1", "hello-1", pod.as_ref(), Some(&shadow), recorded.as_ref());
         assert_eq!(matches!(step, Step::Delete(uid) if uid == "shadow"), goes);
     }
 
     #[test]
     fn a_strangers_pod_has_no_shadow() {
         let pod = Pod { copy: "forged".into(), ..Pod::new(view(RUNNING)) };
-        assert_eq!(plan("c1", "hello-1", Some(&pod), None, Some(&recorded())), Step::Unclaimed);
-        assert_eq!(plan("c1", "hello-1", Some(&pod), None, None), Step::Unclaimed);
+        assert_eq!(plan(Instant::now(), "c1", "hello-1", Some(&pod), None, Some(&recorded())), Step::Unclaimed);
+        assert_eq!(plan(Instant::now(), "c1", "hello-1", Some(&pod), None, None), Step::Unclaimed);
     }
 }

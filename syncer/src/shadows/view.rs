@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Instant;
 
 use argosy_api::names;
 use k8s_openapi::api::core::v1 as core;
@@ -103,8 +104,10 @@ pub struct Details {
 }
 
 /// What is kept of a pod in the WEC.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Pod {
+    /// When this state of it arrived.
+    pub seen: Instant,
     pub uid: String,
     /// The name of its workflow, and the UID of the copy that it belongs to.
     pub workflow: String,
@@ -141,6 +144,13 @@ impl Status {
         hasher.finish()
     }
 
+    /// Whether there may be a log: a container has begun, or none will.
+    pub fn has_begun(&self) -> bool {
+        let mut containers = self.init_container_statuses.iter().chain(&self.container_statuses).flatten();
+        let is_pending = self.phase.as_deref().is_none_or(|phase| phase == "Pending");
+        !is_pending || containers.any(|status| status.state.running.is_some() || status.state.terminated.is_some())
+    }
+
     /// The same with messages of a reasonable length.
     fn shortened(mut self) -> Self {
         let statuses = self.container_statuses.iter_mut().chain(&mut self.init_container_statuses).flatten();
@@ -171,6 +181,7 @@ impl Pod {
         let copy = metadata.owner_references.into_iter().flatten().find(owner).map(|owner| owner.uid);
         let labels = metadata.labels.unwrap_or_default();
         Self {
+            seen: Instant::now(),
             uid: metadata.uid.unwrap_or_default(),
             workflow: labels.get(names::ARGO_WORKFLOW).cloned().unwrap_or_default(),
             copy: copy.unwrap_or_default(),

@@ -58,7 +58,7 @@ pub struct PlacementPolicySpec {
     /// How long a cluster has not answered when it counts as lost, such as `10m`, which it is without this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost_after: Option<String>,
-    /// Sets `spec.archiveLogs` of workflows that leave it unset.
+    /// What `spec.archiveLogs` of routed workflows becomes where they leave it unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive_logs: Option<bool>,
     /// JSONPaths (RFC 9535) of what is taken out of the copy that runs in the cluster, for example

@@ -20,6 +20,8 @@ pub const PLURAL: &str = "workflows";
 
 /// Field of a spec: the locks that it asks for.
 pub const SYNCHRONIZATION: &str = "synchronization";
+/// Field of a spec: whether logs are stored as artifacts.
+pub const ARCHIVE_LOGS: &str = "archiveLogs";
 /// Field of a status: the spec of the template that the workflow is made from, merged with its own.
 pub const STORED_SPEC: &str = "storedWorkflowTemplateSpec";
 
@@ -108,8 +110,11 @@ pub fn api_resource() -> ApiResource {
     ApiResource::erase::<Workflow<(), ()>>(&())
 }
 
-fn lean_metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
-    /// ObjectMeta without managedFields, which outgrow the object itself on large workflows.
+/// ObjectMeta without managedFields, which outgrow the object itself on large workflows.
+///
+/// # Errors
+/// Those of the deserializer.
+pub fn lean_metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
     #[derive(Deserialize, Default)]
     #[serde(rename_all = "camelCase", default)]
     struct Lean {

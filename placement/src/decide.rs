@@ -138,11 +138,10 @@ pub fn permitted<'a>(
     found: &Found<'a>,
     cluster: Option<&Cluster>,
 ) -> Result<Option<&'a Rule>, String> {
-    let rule = match found {
-        Found::Broken(error) => return Err(error.to_string()),
-        Found::Rule(rule) => Some(*rule),
-        Found::NotSelected(_) | Found::Unruled => None,
-    };
+    if let Found::Broken(error) = found {
+        return Err(error.to_string());
+    }
+    let rule = found.rule();
     let cluster = cluster.ok_or("there is no such WorkloadCluster")?;
     allowed(namespace, rule, cluster).map(|()| rule)
 }

@@ -41,6 +41,16 @@ pub enum Found<'a> {
     Broken(&'a RuleError),
 }
 
+impl<'a> Found<'a> {
+    /// The one that counts, if one does.
+    pub fn rule(&self) -> Option<&'a Rule> {
+        match self {
+            Self::Rule(rule) => Some(rule),
+            Self::Unruled | Self::NotSelected(_) | Self::Broken(_) => None,
+        }
+    }
+}
+
 impl Namespace {
     /// Reads a Namespace's labels and annotations.
     pub fn new(name: &str, labels: &BTreeMap<String, String>, annotations: &BTreeMap<String, String>) -> Self {

@@ -36,6 +36,20 @@ impl Backoff for Short {
 /// Events of a watch, for ever.
 pub type Events<K> = Pin<Box<dyn Stream<Item = Event<K>> + Send>>;
 
+/// How long one watch request lasts; a silently dead connection is noticed that late.
+const WATCH_SECONDS: u32 = 60;
+
+/// Hands on the events of [`watch`], for ever.
+pub async fn follow<K>(what: &'static str, api: Api<K>, config: watcher::Config, take_in: impl Fn(Event<K>))
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let mut events = watch(what, api, config.timeout(WATCH_SECONDS));
+    while let Some(event) = events.next().await {
+        take_in(event);
+    }
+}
+
 /// Watches for ever: errors are logged, under the name `what`, and tried again with backoff.
 pub fn watch<K>(what: &'static str, api: Api<K>, config: watcher::Config) -> Events<K>
 where

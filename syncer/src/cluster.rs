@@ -6,9 +6,8 @@ use std::time::Duration;
 use argosy_api::workflow::SyncView;
 use argosy_api::{WorkloadCluster, names};
 use argosy_runtime::client::within;
-use argosy_runtime::events::{self, Events};
+use argosy_runtime::events::follow;
 use argosy_runtime::known::Known;
-use futures::StreamExt;
 use k8s_openapi::api::core::v1::Secret;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, ResourceExt};
@@ -29,10 +28,11 @@ use crate::members::Members;
 use crate::metrics::ClusterMetrics;
 use crate::plan::Here;
 use crate::preflight::{self, Preflight};
+use crate::queue;
 use crate::readiness::{Readiness, Verdict};
+use crate::shadows::Shadows;
 use crate::shadows::node::VirtualNode;
-use crate::shadows::{self, Shadows};
-use crate::work::{Wec, Work};
+use crate::work::{WORKERS, Wec, Work};
 
 /// How often a cluster that answers is asked whether it still does.
 const PROBE: Duration = Duration::from_secs(5);
@@ -40,8 +40,6 @@ const PROBE: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_secs(1);
 /// How often every workflow is looked at, whether or not an event asked for it.
 const SWEEP: Duration = Duration::from_secs(60);
-/// How long one watch request lasts; a silently dead connection is noticed that late.
-const WATCH_SECONDS: u32 = 60;
 
 /// How long a cluster has been meant for another syncer when it is let go; members come and go with every upgrade.
 const SETTLED: Duration = Duration::from_secs(15);
@@ -67,6 +65,14 @@ pub struct Shared {
     pub kubelet: Option<Arc<Kubelet>>,
     /// Where this syncer is, if it is not in the control cluster.
     pub inside: Option<Arc<Inside>>,
+}
+
+impl Shared {
+    /// A cluster's virtual node, where there are such.
+    fn node(&self, cluster: &str) -> Option<VirtualNode> {
+        let kubelet = self.kubelet.as_ref()?;
+        Some(VirtualNode::new(self.control.clone(), cluster, kubelet.address.clone()))
+    }
 }
 
 /// A WorkloadCluster, and the resourceVersion of its Secret, if that is there.
@@ -114,8 +120,11 @@ impl ClusterTask {
             tracing::info!(cluster = self.name, "holding the cluster's Lease");
             self.metrics.held.set(1);
             let moved = moved(self.shared.clone(), self.name.clone());
+            // Whether or not the cluster answers, somebody looks after its node.
+            let node = keep_lease(self.shared.node(&self.name), self.current.borrow().cluster.clone());
             tokio::select! {
                 () = lease.keep() => {}
+                () = node => {}
                 () = moved => tracing::info!(cluster = self.name, "the cluster is another syncer's"),
                 () = self.sessions(&lease) => {}
                 () = shutdown.cancelled() => {}
@@ -152,6 +161,11 @@ impl ClusterTask {
                 End::Trouble(trouble) => {
                     self.metrics.ready.set(0);
                     self.link.cut();
+                    if let Some(node) = self.shared.node(&self.name)
+                        && let Err(error) = node.show(&current.cluster, Some(&trouble)).await
+                    {
+                        tracing::debug!(cluster = self.name, %error, "the virtual node stays as it is");
+                    }
                     self.report(&current.cluster, Err(trouble)).await;
                     tokio::select! {
                         () = sleep(RETRY) => {}
@@ -164,31 +178,29 @@ impl ClusterTask {
 
     async fn session(&self, current: &Current, lease: &Arc<Lease>, readiness: &mut Readiness) -> End {
         let cluster = current.cluster.as_ref();
-        let (Wec { client: wec, argo_server, patient }, seen) = match self.connect(cluster, readiness).await {
+        let (ways, seen) = match self.connect(cluster, readiness).await {
             Ok(connected) => connected,
             Err(trouble) => return End::Trouble(trouble),
         };
+        let wec = ways.client.clone();
         let Shared { control_uid, .. } = &self.shared;
         let here = Here { control_uid: control_uid.clone(), cluster: self.name.clone(), cluster_uid: seen.cluster_uid };
         let Shared { control, control_id, .. } = &self.shared;
         let routed = format!("{}={}", names::CLUSTER, self.name);
         // Two WorkloadClusters may lead to the same WEC: each looks after its own copies there.
         let delivered = format!("{}={control_id},{routed}", names::CONTROL);
-        let originals = workflows("originals", control.clone(), routed);
-        let copies = workflows("copies", wec.clone(), delivered);
         let create_namespaces = cluster.spec.create_namespaces;
         let Shared { namespace, keep_unused, .. } = &self.shared;
         let preflight = Preflight::new(cluster.spec.copy.clone(), namespace.clone(), *keep_unused);
         let (shared, lease, metrics) = (self.shared.clone(), Arc::clone(lease), self.metrics.clone());
-        let ways = Wec { client: wec.clone(), argo_server, patient: patient.clone() };
         let work = Arc::new(Work::new(shared, here, ways, create_namespaces, preflight, lease, metrics));
         let inventory = Inventory::new(Arc::clone(&work));
         let credentials = self.credentials(cluster, &wec, &work.lease);
-        let shadows = self.shadows(&work, patient, &current.cluster);
+        let shadows = self.shadows(&work, cluster);
         tokio::select! {
-            () = follow(originals, |event| work.original_event(event)) => End::Back,
-            () = follow(copies, |event| work.copy_event(event)) => End::Back,
-            () = Arc::clone(&work).run() => End::Back,
+            () = workflows("originals", control.clone(), &routed, |event| work.original_event(event)) => End::Back,
+            () = workflows("copies", wec.clone(), &delivered, |event| work.copy_event(event)) => End::Back,
+            () = queue::work(Arc::clone(&work), WORKERS) => End::Back,
             () = sweep(&work) => End::Back,
             () = preflight::upkeep(&work) => End::Back,
             () = inventory.run() => End::Back,
@@ -200,24 +212,13 @@ impl ClusterTask {
     }
 
     /// Live logs, for as long as a session lasts.
-    fn shadows(
-        &self,
-        work: &Arc<Work>,
-        wec: Client,
-        cluster: &Arc<WorkloadCluster>,
-    ) -> impl Future<Output = ()> + use<> {
-        let way = self.shared.kubelet.clone().map(|kubelet| shadows::Way {
-            kubelet,
-            wec,
-            link: self.link.clone(),
-            cluster: Arc::clone(cluster),
-        });
-        let shadows = Arc::new(Shadows::new(Arc::clone(work)));
-        async move {
-            match way {
-                Some(way) => shadows.run(way).await,
-                None => std::future::pending().await,
+    async fn shadows(&self, work: &Arc<Work>, cluster: &WorkloadCluster) {
+        match self.shared.kubelet.as_ref().zip(self.shared.node(&self.name)) {
+            Some((kubelet, node)) => {
+                let shadows = Arc::new(Shadows::new(Arc::clone(work), node));
+                shadows.run(kubelet, self.link.clone(), cluster).await;
             }
+            None => std::future::pending().await,
         }
     }
 
@@ -313,13 +314,6 @@ impl ClusterTask {
     }
 
     async fn report(&self, cluster: &WorkloadCluster, look: Result<Seen, Trouble>) {
-        if let (Some(_), Err(trouble)) = (&self.shared.kubelet, &look) {
-            let node = VirtualNode::new(self.shared.control.clone(), &self.name);
-            // Nobody may have made it yet.
-            if let Err(error) = node.lost(trouble.reason, &trouble.message).await {
-                tracing::debug!(cluster = self.name, error = error.message(), "the virtual node stays as it is");
-            }
-        }
         if let Err(error) = health::report(&self.shared.control, &cluster.name_any(), &look).await {
             tracing::warn!(cluster = self.name, error = error.message(), "cannot report the condition");
         }
@@ -351,6 +345,13 @@ async fn keep(credentials: Option<Credentials<'_>>) {
     }
 }
 
+async fn keep_lease(node: Option<VirtualNode>, owner: Arc<WorkloadCluster>) {
+    match node {
+        Some(node) => node.keep_lease(&owner).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Whether a cluster is meant for this syncer, of those that share all clusters.
 fn is_mine(shared: &Shared, cluster: &str) -> bool {
     if shared.inside.is_some() {
@@ -373,16 +374,9 @@ async fn moved(shared: Shared, cluster: String) {
     }
 }
 
-/// A watch on Workflows with this label, for ever.
-fn workflows(what: &'static str, client: Client, selector: String) -> Events<SyncView> {
-    let config = watcher::Config::default().labels(&selector).timeout(WATCH_SECONDS);
-    events::watch(what, Api::all(client), config)
-}
-
-async fn follow(mut events: Events<SyncView>, take_in: impl Fn(Event<SyncView>)) {
-    while let Some(event) = events.next().await {
-        take_in(event);
-    }
+/// Watches Workflows with these labels, for ever.
+async fn workflows(what: &'static str, client: Client, selector: &str, take_in: impl Fn(Event<SyncView>)) {
+    follow(what, Api::all(client), watcher::Config::default().labels(selector), take_in).await;
 }
 
 async fn sweep(work: &Work) {

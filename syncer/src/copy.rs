@@ -79,7 +79,8 @@ pub fn copy_of(
     }
 }
 
-/// The original as its user created it: with its locks in its spec, and a status only where one was given.
+/// The original as it was created: with its locks in its spec, what the rule says of its logs, and a status only where one
+/// was given.
 pub fn as_created(original: &WholeWorkflow) -> WholeWorkflow {
     let mut original = original.clone();
     let annotations = original.metadata.annotations.as_ref();

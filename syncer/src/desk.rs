@@ -308,19 +308,9 @@ impl<T: Clone, O: ResourceExt> Side<T, O> {
         key
     }
 
-    /// Changes what is kept of an object, whichever version of it.
-    pub fn change(&self, key: &Key, change: impl FnOnce(&mut T)) {
-        if let Some((_, item)) = self.state().items.get_mut(key) {
-            change(item);
-        }
-    }
-
-    /// The API server itself says that it is gone, if it is still this one.
-    pub fn remove_if(&self, key: &Key, is_it: impl FnOnce(&T) -> bool) {
-        let mut state = self.state();
-        if state.items.get(key).is_some_and(|(_, item)| is_it(item)) {
-            state.items.remove(key);
-        }
+    /// What is looked for in an object that is large.
+    pub fn read<R>(&self, key: &Key, look: impl FnOnce(&T) -> R) -> Option<R> {
+        self.state().items.get(key).map(|(_, item)| look(item))
     }
 
     pub fn get(&self, key: &Key) -> Option<T> {

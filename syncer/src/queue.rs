@@ -2,9 +2,11 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::Hash;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 /// A queue of distinct keys; as long as the number of objects at most.
 #[derive(Debug)]
@@ -26,6 +28,54 @@ impl<K> Default for Queue<K> {
     fn default() -> Self {
         let state = State { ready: VecDeque::new(), queued: HashSet::new(), running: HashSet::new() };
         Self { state: Mutex::new(state), waiting: Notify::new() }
+    }
+}
+
+/// What is done about the keys of a queue.
+pub trait Worker: Send + Sync + 'static {
+    type Key: Clone + Eq + Hash + Send;
+
+    fn queue(&self) -> &Queue<Self::Key>;
+
+    /// Takes the next step of one; says when to ask for it again.
+    fn step(&self, key: &Self::Key) -> impl Future<Output = Option<Duration>> + Send;
+
+    /// That time has come.
+    fn again(&self, key: Self::Key) {
+        self.queue().push(key);
+    }
+}
+
+/// Works until cancelled, on so many keys at a time.
+pub async fn work<W: Worker>(worker: Arc<W>, at_a_time: usize) {
+    let mut workers = JoinSet::new();
+    for _ in 0..at_a_time {
+        workers.spawn(steps(Arc::clone(&worker)));
+    }
+    // They never end by themselves; one that panicked takes the cluster's task along, to be started anew.
+    if let Some(Err(error)) = workers.join_next().await
+        && let Ok(panic) = error.try_into_panic()
+    {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+async fn steps<W: Worker>(worker: Arc<W>) {
+    let mut retries = JoinSet::new();
+    loop {
+        let key = tokio::select! {
+            key = worker.queue().pop() => key,
+            Some(_) = retries.join_next() => continue,
+        };
+        let again = worker.step(&key).await;
+        worker.queue().done(&key);
+        if let Some(delay) = again {
+            let worker = Arc::clone(&worker);
+            retries.spawn(async move {
+                tokio::time::sleep(delay).await;
+                worker.again(key);
+            });
+        }
     }
 }
 

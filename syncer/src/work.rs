@@ -11,7 +11,6 @@ use json_patch::PatchOperation;
 use kube::runtime::watcher::Event;
 use kube::{Api, Client, ResourceExt};
 use thiserror::Error;
-use tokio::task::JoinSet;
 
 use crate::argo_server::ArgoServer;
 use crate::cluster::Shared;
@@ -21,10 +20,10 @@ use crate::metrics::ClusterMetrics;
 use crate::pace::{Difference, Past, Turn};
 use crate::plan::{Here, Return, Returning, Step, plan};
 use crate::preflight::Preflight;
-use crate::queue::Queue;
+use crate::queue::{Queue, Worker};
 
 /// How many workflows of a cluster are written at a time.
-const WORKERS: usize = 32;
+pub(crate) const WORKERS: usize = 32;
 
 /// The ways to a WEC.
 pub struct Wec {
@@ -40,6 +39,8 @@ pub struct Work {
     pub(crate) shared: Shared,
     pub(crate) here: Here,
     pub(crate) wec: Client,
+    /// As `wec`, without a limit to how long nothing may come.
+    pub(crate) patient: Client,
     pub(crate) argo_server: ArgoServer,
     pub(crate) create_namespaces: bool,
     pub(crate) preflight: Preflight,
@@ -127,6 +128,29 @@ impl StepError {
     }
 }
 
+impl Worker for Work {
+    type Key = Key;
+
+    fn queue(&self) -> &Queue<Key> {
+        &self.queue
+    }
+
+    async fn step(&self, key: &Key) -> Option<Duration> {
+        let result = self.try_step(key).await;
+        self.judge(key, result)
+    }
+
+    fn again(&self, key: Key) {
+        if let Some(failing) = locked(&self.failures).get_mut(&key) {
+            failing.retry = false;
+        }
+        if let Some(past) = locked(&self.returned).get_mut(&key) {
+            past.waited();
+        }
+        self.queue.push(key);
+    }
+}
+
 impl Work {
     pub fn new(
         shared: Shared,
@@ -141,6 +165,7 @@ impl Work {
             shared,
             here,
             wec: wec.client,
+            patient: wec.patient,
             argo_server: wec.argo_server,
             create_namespaces,
             preflight,
@@ -201,41 +226,8 @@ impl Work {
         self.copies.is_synced().then(count)
     }
 
-    /// Works until cancelled.
-    pub async fn run(self: Arc<Self>) {
-        let mut workers = JoinSet::new();
-        for _ in 0..WORKERS {
-            workers.spawn(Arc::clone(&self).work());
-        }
-        // Workers never end by themselves; one that panicked takes the cluster's task along, to be started anew.
-        if let Some(Err(error)) = workers.join_next().await
-            && let Ok(panic) = error.try_into_panic()
-        {
-            std::panic::resume_unwind(panic);
-        }
-    }
-
-    async fn work(self: Arc<Self>) {
-        let mut retries = JoinSet::new();
-        loop {
-            let key = tokio::select! {
-                key = self.queue.pop() => key,
-                Some(_) = retries.join_next() => continue,
-            };
-            let result = self.step(&key).await;
-            self.queue.done(&key);
-            if let Some(delay) = self.judge(&key, result) {
-                let work = Arc::clone(&self);
-                retries.spawn(async move {
-                    tokio::time::sleep(delay).await;
-                    work.ask_again(key);
-                });
-            }
-        }
-    }
-
     /// Takes the next step. Answers when to look at the workflow again, if somebody has to ask for that.
-    async fn step(&self, key: &Key) -> Result<Option<Duration>, StepError> {
+    async fn try_step(&self, key: &Key) -> Result<Option<Duration>, StepError> {
         let (original, mut copy) = (self.originals.get(key), self.copies.get(key));
         let unread = match &mut copy {
             Some(copy) if original.is_some() => self.make_readable(key, copy).await?,
@@ -334,16 +326,6 @@ impl Work {
             None => self.copies.forget(key, &copy.resource_version),
         }
         Ok(())
-    }
-
-    fn ask_again(&self, key: Key) {
-        if let Some(failing) = locked(&self.failures).get_mut(&key) {
-            failing.retry = false;
-        }
-        if let Some(past) = locked(&self.returned).get_mut(&key) {
-            past.waited();
-        }
-        self.queue.push(key);
     }
 
     /// Keeps count of failures; says when to try again, unless another try is on its way already.

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::edits::Edits;
 use crate::metrics::Outcome;
-use crate::view::{self, Label, Suspend, View, annotation, is_completed, label};
+use crate::view::{self, Flag, Label, View, annotation, is_completed, label};
 
 mod logs;
 mod quiet;
@@ -126,7 +126,7 @@ fn want<'a>(
             return refuse(422, "field spec: expected an object");
         };
         // With a label, suspend is but the old contract's "run it there", or our own doing.
-        let note_suspend = label == Label::Absent && spec.suspend == Suspend::True;
+        let note_suspend = label == Label::Absent && spec.suspend == Flag::Is(true);
         let outcome = if cluster.is_empty() { Outcome::Waiting } else { Outcome::Placed };
         Ok((Wanted { cluster: Some(cluster), stamp, suspend: Wish::Set, note_suspend }, outcome))
     };
@@ -217,9 +217,11 @@ fn difference(view: &View, wanted: Wanted, stamp: Option<&str>, archive_logs: Op
     annotations.append("annotations", view.metadata.annotations.is_some(), &mut operations);
     let path = ["spec", "suspend"];
     match (wanted.suspend, view::spec(view).map(|spec| spec.suspend)) {
-        (Wish::Set, Some(Suspend::Absent)) => operations.push(add(&path, Value::Bool(true))),
-        (Wish::Set, Some(Suspend::Other)) => operations.push(replace(&path, Value::Bool(true))),
-        (Wish::Undo, Some(Suspend::True)) => operations.push(remove(&path)),
+        (Wish::Set, Some(Flag::Absent)) => operations.push(add(&path, Value::Bool(true))),
+        (Wish::Set, Some(Flag::Null | Flag::Is(false) | Flag::Other)) => {
+            operations.push(replace(&path, Value::Bool(true)))
+        }
+        (Wish::Undo, Some(Flag::Is(true))) => operations.push(remove(&path)),
         _ => {}
     }
     operations.extend(more);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use argosy_api::names;
-use argosy_placement::{self as placement, Decision, Found};
+use argosy_placement::{self as placement, Decision};
 use argosy_runtime::known::{Asked, Known};
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request as HttpRequest, State};
@@ -145,11 +145,7 @@ impl Server {
             || creation.spec(),
             now,
             |request, found, fleet| {
-                let archive_logs = match found {
-                    Found::Rule(rule) => rule.archive_logs,
-                    Found::NotSelected(_) | Found::Unruled | Found::Broken(_) => None,
-                };
-                (placement::decide(request, found, fleet), archive_logs)
+                (placement::decide(request, found, fleet), found.rule().and_then(|rule| rule.archive_logs))
             },
         );
         Ok(Decided { decision, ruled, archive_logs })

@@ -26,8 +26,8 @@ pub(crate) enum Part<T> {
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Spec {
-    pub(crate) suspend: Suspend,
-    pub(crate) archive_logs: ArchiveLogs,
+    pub(crate) suspend: Flag,
+    pub(crate) archive_logs: Flag,
     pub(crate) synchronization: Option<Box<RawValue>>,
     pub(crate) workflow_template_ref: Option<IgnoredAny>,
     pub(crate) arguments: Option<Box<RawValue>>,
@@ -41,19 +41,9 @@ pub(crate) struct Status {
     pub(crate) stored_workflow_template_spec: Option<IgnoredAny>,
 }
 
-/// What `spec.suspend` says.
+/// What a field of the spec says that is to be true or false.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Suspend {
-    #[default]
-    Absent,
-    True,
-    /// There, but not `true`.
-    Other,
-}
-
-/// What `spec.archiveLogs` says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum ArchiveLogs {
+pub(crate) enum Flag {
     #[default]
     Absent,
     /// There, but null: for Argo, too, it is unset.
@@ -176,30 +166,19 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for PartVisitor<T> {
     }
 }
 
-/// A field that should be true or false.
-#[derive(serde::Deserialize)]
-#[serde(untagged)]
-enum Flag {
-    Null(()),
-    Bool(bool),
-    Other(IgnoredAny),
-}
-
-impl<'de> Deserialize<'de> for Suspend {
+impl<'de> Deserialize<'de> for Flag {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(match Flag::deserialize(deserializer)? {
-            Flag::Bool(true) => Self::True,
-            Flag::Bool(false) | Flag::Null(()) | Flag::Other(_) => Self::Other,
-        })
-    }
-}
-
-impl<'de> Deserialize<'de> for ArchiveLogs {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(match Flag::deserialize(deserializer)? {
-            Flag::Null(()) => Self::Null,
-            Flag::Bool(value) => Self::Is(value),
-            Flag::Other(_) => Self::Other,
+        #[derive(serde::Deserialize)]
+        #[serde(untagged)]
+        enum Value {
+            Null(()),
+            Bool(bool),
+            Other(IgnoredAny),
+        }
+        Ok(match Value::deserialize(deserializer)? {
+            Value::Null(()) => Self::Null,
+            Value::Bool(value) => Self::Is(value),
+            Value::Other(_) => Self::Other,
         })
     }
 }
@@ -216,18 +195,18 @@ mod tests {
     #[rstest]
     #[case(r#"{}"#, None)]
     #[case(r#"{"spec":null}"#, None)]
-    #[case(r#"{"spec":{}}"#, Some(Part::Object(Suspend::Absent)))]
-    #[case(r#"{"spec":{"templates":[{"suspend":{}}],"suspend":true}}"#, Some(Part::Object(Suspend::True)))]
-    #[case(r#"{"spec":{"suspend":false,"entrypoint":"a"}}"#, Some(Part::Object(Suspend::Other)))]
-    #[case(r#"{"spec":{"suspend":null}}"#, Some(Part::Object(Suspend::Other)))]
-    #[case(r#"{"spec":{"suspend":{"a":[1]}}}"#, Some(Part::Object(Suspend::Other)))]
+    #[case(r#"{"spec":{}}"#, Some(Part::Object(Flag::Absent)))]
+    #[case(r#"{"spec":{"templates":[{"suspend":{}}],"suspend":true}}"#, Some(Part::Object(Flag::Is(true))))]
+    #[case(r#"{"spec":{"suspend":false,"entrypoint":"a"}}"#, Some(Part::Object(Flag::Is(false))))]
+    #[case(r#"{"spec":{"suspend":null}}"#, Some(Part::Object(Flag::Null)))]
+    #[case(r#"{"spec":{"suspend":{"a":[1]}}}"#, Some(Part::Object(Flag::Other)))]
     #[case(r#"{"spec":[1,{"suspend":true}]}"#, Some(Part::Odd))]
     #[case(r#"{"spec":"suspend"}"#, Some(Part::Odd))]
     #[case(r#"{"spec":1}"#, Some(Part::Odd))]
     #[case(r#"{"spec":-1}"#, Some(Part::Odd))]
     #[case(r#"{"spec":1.5}"#, Some(Part::Odd))]
     #[case(r#"{"spec":false}"#, Some(Part::Odd))]
-    fn reads_any_spec(#[case] text: &str, #[case] expected: Option<Part<Suspend>>) {
+    fn reads_any_spec(#[case] text: &str, #[case] expected: Option<Part<Flag>>) {
         let read = view(text).spec.map(|spec| match spec {
             Part::Object(spec) => Part::Object(spec.suspend),
             Part::Odd => Part::Odd,

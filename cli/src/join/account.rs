@@ -137,7 +137,7 @@ impl Grants {
         }
     }
 
-    fn rules(&self) -> Result<Vec<PolicyRule>> {
+    fn rules(&self, is_agent: bool) -> Result<Vec<PolicyRule>> {
         let Self { create_namespaces, copy: Copy { templates, config_maps, secrets } } = self;
         let more = [
             (create_namespaces, RULES_CREATE_NAMESPACES),
@@ -145,7 +145,11 @@ impl Grants {
             (config_maps, RULES_COPY_CONFIG_MAPS),
             (secrets, RULES_COPY_SECRETS),
         ];
-        let mut all = [rules(RULES)?, rules(RULES_LOGS)?].concat();
+        let mut all = rules(RULES)?;
+        // Live logs come through the control cluster's syncer.
+        if !is_agent {
+            all.extend(rules(RULES_LOGS)?);
+        }
         for (_, text) in more.into_iter().filter(|(is_granted, _)| **is_granted) {
             all.extend(rules(text)?);
         }
@@ -165,7 +169,7 @@ pub fn objects(namespace: &str, control_uid: &str, grants: &Grants, agent: Optio
     Ok(vec![
         // No pod there signs in with it, but for the syncer's, which says so itself.
         place.namespaced::<ServiceAccount>(ACCOUNT, json!({"automountServiceAccountToken": false})),
-        place.of_cluster::<ClusterRole>(&role, json!({"rules": grants.rules()?})),
+        place.of_cluster::<ClusterRole>(&role, json!({"rules": grants.rules(agent.is_some())?})),
         place.of_cluster::<ClusterRoleBinding>(&role, binding("ClusterRole", &role, namespace, ACCOUNT)),
         place.namespaced::<Role>(ACCOUNT, json!({"rules": own})),
         place.namespaced::<RoleBinding>(ACCOUNT, binding("Role", ACCOUNT, namespace, ACCOUNT)),

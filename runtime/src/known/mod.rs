@@ -288,10 +288,7 @@ impl Known {
 
     /// The rule about a workflow, if there is one that can be read.
     pub fn rule(&self, asked: Asked, namespace: &Namespace) -> Option<Rule> {
-        match find(namespace, &self.policies(), &asked.own_labels()) {
-            Found::Rule(rule) => Some(rule.clone()),
-            _ => None,
-        }
+        find(namespace, &self.policies(), &asked.own_labels()).rule().cloned()
     }
 
     /// Decides where a workflow runs. `spec` is read only if that takes more than the rules.
@@ -311,10 +308,7 @@ impl Known {
         let (policies, clusters) = (self.policies(), self.clusters());
         let labels = asked.own_labels();
         let found = find(namespace, &policies, &labels);
-        let source = match &found {
-            Found::Rule(rule) => Some(&rule.source),
-            _ => None,
-        };
+        let source = found.rule().map(|rule| &rule.source);
         let is_placed = source.is_some() || asked.own_cluster.is_some();
         let demand = if is_placed { demand(asked.namespace, &spec(), self) } else { Demand::default() };
         let now = now.as_second();

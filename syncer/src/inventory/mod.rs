@@ -14,21 +14,18 @@ mod view;
 #[cfg(test)]
 mod tests;
 
-use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use argosy_api::WorkloadCluster;
 use argosy_runtime::client::{RequestError, within};
-use argosy_runtime::events;
+use argosy_runtime::events::follow;
 use argosy_runtime::known::Awaited;
-use futures::StreamExt;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ListParams, PatchParams};
-use kube::runtime::watcher::{self, Event};
-use kube::{Api, Client, Resource};
-use serde::de::DeserializeOwned;
+use kube::runtime::watcher;
+use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -45,8 +42,6 @@ const PUBLISH: Duration = Duration::from_secs(1);
 /// They are written at least this often (their time tells readers that they are alive), each time after a look
 /// whether the WEC still answers: within the 8 s that are promised, with some time for the requests.
 const REFRESH: Duration = Duration::from_secs(7);
-/// How long one watch request lasts; a silently dead connection is noticed that late.
-const WATCH_SECONDS: u32 = 60;
 /// Pods that are done ask for nothing; the API server need not send them.
 const NOT_DONE: &str = "status.phase!=Succeeded,status.phase!=Failed";
 
@@ -94,10 +89,12 @@ impl Inventory {
         loop {
             // The sender is a field of ours, so waiting never fails.
             let _ = access.wait_for(|access| *access == Access::Granted).await;
-            let wec = || self.work.wec.clone();
+            let (nodes, pods): (Api<NodeView>, Api<PodView>) =
+                (Api::all(self.work.wec.clone()), Api::all(self.work.wec.clone()));
+            let (all, not_done) = (watcher::Config::default(), watcher::Config::default().fields(NOT_DONE));
             tokio::select! {
-                () = follow::<NodeView>("nodes", wec(), None, |event| self.ledger().node_event(event)) => {}
-                () = follow::<PodView>("pods", wec(), Some(NOT_DONE), |event| self.ledger().pod_event(event)) => {}
+                () = follow("nodes", nodes, all, |event| self.ledger().node_event(event)) => {}
+                () = follow("pods", pods, not_done, |event| self.ledger().pod_event(event)) => {}
                 _ = access.wait_for(|access| matches!(access, Access::Denied(_))) => {}
             }
             *self.ledger() = Ledger::default();
@@ -177,19 +174,6 @@ impl Inventory {
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A watch on all objects of a kind, for ever.
-async fn follow<K>(what: &'static str, wec: Client, fields: Option<&str>, take_in: impl Fn(Event<K>))
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
-{
-    let mut config = watcher::Config::default().timeout(WATCH_SECONDS);
-    config.field_selector = fields.map(str::to_owned);
-    let mut events = events::watch(what, Api::<K>::all(wec), config);
-    while let Some(event) = events.next().await {
-        take_in(event);
     }
 }
 

@@ -33,7 +33,6 @@ pub struct Caller {
 
 /// Asks the control cluster's API server about callers.
 pub struct Auth {
-    control: Client,
     tokens: Api<TokenReview>,
     accesses: Api<SubjectAccessReview>,
 }
@@ -53,12 +52,8 @@ impl Peer {
 }
 
 impl Auth {
-    pub fn new(control: Client) -> Self {
-        Self { tokens: Api::all(control.clone()), accesses: Api::all(control.clone()), control }
-    }
-
-    pub fn client(&self) -> Client {
-        self.control.clone()
+    pub fn new(control: &Client) -> Self {
+        Self { tokens: Api::all(control.clone()), accesses: Api::all(control.clone()) }
     }
 
     /// Who asks.

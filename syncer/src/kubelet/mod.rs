@@ -19,9 +19,9 @@ use axum::extract::{Extension, Path, RawQuery, State};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
-use axum::{Json, Router, http};
+use axum::{Json, Router};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use kube::Client;
-use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -98,9 +98,7 @@ pub struct Kubelet {
 /// A cluster, for as long as it answers.
 #[derive(Clone)]
 struct Served {
-    node: String,
     shadows: Arc<Shadows>,
-    wec: Client,
     link: Link,
 }
 
@@ -135,7 +133,7 @@ impl Kubelet {
                 let listener = listener.with_context(|| format!("cannot listen on {listen} (--kubelet-listen)"))?;
                 let port = listener.local_addr().context("cannot read the port listened on")?.port();
                 let address = Address { kind: kubelet_address_type, ip, port };
-                let auth = Auth::new(control);
+                let auth = Auth::new(&control);
                 let kubelet =
                     Self { address, served: Mutex::default(), auth, turns: Arc::new(Semaphore::new(MOST_STREAMS)) };
                 Some((Arc::new(kubelet), listener))
@@ -144,7 +142,9 @@ impl Kubelet {
         let kubelet = bound.as_ref().map(|(kubelet, _)| Arc::clone(kubelet));
         let serving = async move {
             match bound {
-                Some((kubelet, listener)) => tls::serve(listener, kubelet, kubelet_certificate, shutdown).await,
+                Some((kubelet, listener)) => {
+                    tls::serve(listener, kubelet, control, kubelet_certificate, shutdown).await
+                }
                 None => {
                     shutdown.cancelled().await;
                     Ok(())
@@ -154,16 +154,20 @@ impl Kubelet {
         Ok((kubelet, serving))
     }
 
-    /// Serves a cluster's logs until what is returned is dropped. `wec` has no limit to how long nothing may come.
-    pub fn serve(self: &Arc<Self>, cluster: &str, shadows: Arc<Shadows>, wec: Client, link: Link) -> Serving {
-        let served = Served { node: names::virtual_node(cluster), shadows, wec, link };
-        locked(&self.served).insert(cluster.to_owned(), served);
-        Serving { kubelet: Arc::clone(self), cluster: cluster.to_owned() }
+    /// Serves a cluster's logs until what is returned is dropped.
+    pub fn serve(self: &Arc<Self>, shadows: Arc<Shadows>, link: Link) -> Serving {
+        let cluster = shadows.cluster().to_owned();
+        locked(&self.served).insert(cluster.clone(), Served { shadows, link });
+        Serving { kubelet: Arc::clone(self), cluster }
     }
 
-    fn find(&self, pod: &Key) -> Option<(String, Served)> {
-        let served = locked(&self.served);
-        served.iter().find(|(_, served)| served.shadows.has(pod)).map(|(name, served)| (name.clone(), served.clone()))
+    /// The cluster where a pod is, if whoever asks may ask its node's kubelet.
+    async fn admit(&self, peer: &Peer, headers: &HeaderMap, verb: &str, pod: &Key) -> Result<Option<Served>, Refusal> {
+        let caller = self.auth.who(peer, headers).await?;
+        let served = locked(&self.served).values().find(|served| served.shadows.has(pod)).cloned();
+        let node = served.as_ref().map(|served| names::virtual_node(served.shadows.cluster()));
+        self.auth.may(&caller, verb, node.as_deref()).await?;
+        Ok(served)
     }
 }
 
@@ -192,10 +196,9 @@ impl IntoResponse for Refusal {
 fn router(kubelet: Arc<Kubelet>) -> Router {
     Router::new()
         .route("/containerLogs/{namespace}/{pod}/{container}", get(container_logs))
-        .route("/exec/{*rest}", any(no_way_in))
-        .route("/run/{*rest}", any(no_way_in))
-        .route("/attach/{*rest}", any(no_way_in))
-        .route("/portForward/{*rest}", any(no_way_in))
+        // exec, run, attach and portForward; the last one names no container.
+        .route("/{what}/{namespace}/{pod}", any(no_way_in))
+        .route("/{what}/{namespace}/{pod}/{*rest}", any(no_way_in))
         .with_state(kubelet)
 }
 
@@ -206,12 +209,8 @@ async fn container_logs(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let caller = kubelet.auth.who(&peer, &headers).await?;
     let key = Key { namespace, name: pod };
-    let found = kubelet.find(&key);
-    let node = found.as_ref().map(|(_, served)| served.node.as_str());
-    kubelet.auth.may(&caller, "get", node).await?;
-    let Some((cluster, served)) = found else {
+    let Some(served) = kubelet.admit(&peer, &headers, "get", &key).await? else {
         // API servers keep to themselves what is said of a pod that is not found.
         let why = format!("{key} is no pod of a routed workflow whose cluster answers now");
         return Err(Refusal(StatusCode::INTERNAL_SERVER_ERROR, why));
@@ -221,33 +220,33 @@ async fn container_logs(
         return Err(Refusal(StatusCode::TOO_MANY_REQUESTS, why));
     };
     let ask = Ask::new(&key, &container, query.as_deref().unwrap_or_default())?;
-    ask.open(&cluster, &served.wec, served.link.clone(), turn).await
+    ask.open(served.shadows.cluster(), served.shadows.patient(), served.link.clone(), turn).await
 }
 
 /// Commands in pods of another cluster, and connections to them, are for who may sign in there.
 async fn no_way_in(
     State(kubelet): State<Arc<Kubelet>>,
     Extension(peer): Extension<Peer>,
+    Path(path): Path<HashMap<String, String>>,
     method: Method,
-    uri: http::Uri,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let caller = kubelet.auth.who(&peer, &headers).await?;
+    let part = |name: &str| path.get(name).cloned().unwrap_or_default();
+    let (what, key) = (part("what"), Key { namespace: part("namespace"), name: part("pod") });
     let verb = if method == Method::GET { "get" } else { "create" };
-    let mut parts = uri.path().split('/').skip(1);
-    let (what, namespace, name) = (parts.next(), parts.next(), parts.next());
-    let key = Key { namespace: namespace.unwrap_or_default().into(), name: name.unwrap_or_default().into() };
-    let found = kubelet.find(&key);
-    kubelet.auth.may(&caller, verb, found.as_ref().map(|(_, served)| served.node.as_str())).await?;
-    let (what, key) = (what.unwrap_or_default(), &key);
-    let cluster = found.map_or_else(|| "another cluster".to_owned(), |(cluster, _)| format!("cluster {cluster}"));
+    let served = kubelet.admit(&peer, &headers, verb, &key).await?;
+    let cluster =
+        served.map_or_else(|| "another cluster".to_owned(), |served| format!("cluster {}", served.shadows.cluster()));
     let why = format!(
         "pod {key} runs in {cluster}: Argosy brings its logs here, but no {what}; ask that cluster's own API server"
     );
     // API servers and kubectl hand on a Status; of other text they may make an unknown error.
-    let status = json!({
-        "apiVersion": "v1", "kind": "Status", "status": "Failure", "reason": "Forbidden", "message": why,
-        "code": StatusCode::FORBIDDEN.as_u16(),
-    });
+    let status = Status {
+        status: Some("Failure".to_owned()),
+        reason: Some("Forbidden".to_owned()),
+        message: Some(why),
+        code: Some(StatusCode::FORBIDDEN.as_u16().into()),
+        ..Status::default()
+    };
     Ok((StatusCode::FORBIDDEN, Json(status)).into_response())
 }

@@ -55,10 +55,10 @@ struct Material {
 pub async fn serve(
     listener: TcpListener,
     kubelet: Arc<Kubelet>,
+    control: Client,
     folder: Option<PathBuf>,
     shutdown: CancellationToken,
 ) -> Result<()> {
-    let control = kubelet.auth.client();
     let self_signed = rcgen::generate_simple_self_signed([kubelet.address.ip.to_string()])
         .context("cannot make a certificate for live logs")?;
     let mut material = Material::read(&control, folder.as_deref(), Material::default()).await;

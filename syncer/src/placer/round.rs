@@ -1,6 +1,6 @@
 //! One round: everyone who waits is decided about, in turn.
 
-use argosy_api::workflow::SYNCHRONIZATION;
+use argosy_api::workflow::{ARCHIVE_LOGS, SYNCHRONIZATION};
 use argosy_api::{WorkloadCluster, names};
 use argosy_placement::{Decision, Holds, Waiter, Why, encode, placement};
 use argosy_runtime::client::{RequestError, within};
@@ -160,8 +160,8 @@ fn stay(item: &Item, whole: &WholeWorkflow, why: &Why, now: Timestamp) -> Vec<Pa
     if whole.annotations().contains_key(names::ARCHIVE_LOGS) {
         // A rule's word, for those that are sent to a cluster.
         operations.push(remove(&["metadata", "annotations", names::ARCHIVE_LOGS]));
-        if created.spec.as_ref().is_some_and(|spec| spec.contains_key("archiveLogs")) {
-            operations.push(remove(&["spec", "archiveLogs"]));
+        if created.spec.as_ref().is_some_and(|spec| spec.contains_key(ARCHIVE_LOGS)) {
+            operations.push(remove(&["spec", ARCHIVE_LOGS]));
         }
     }
     if !item.suspend {

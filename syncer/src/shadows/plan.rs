@@ -22,16 +22,16 @@ pub struct Recorded {
 
 impl Recorded {
     /// `None`: the copy is not the one that this original was delivered as.
-    pub fn new(original: Original, copy: Copy, here: &Here) -> Option<Self> {
-        let delivery = original.delivery?.ok()?;
+    pub fn new(original: &Original, copy: &Copy, here: &Here) -> Option<Self> {
+        let delivery = original.delivery.as_ref()?.as_ref().ok()?;
         let is_it = !copy.inherited
             && !copy.is_of_another(&here.control_uid)
             && copy.origin == original.uid
             && delivery.cluster_uid == here.cluster_uid
             && delivery.attempt == copy.attempt
             // Known with the first status that comes back.
-            && delivery.copy.is_none_or(|delivered| delivered == copy.uid);
-        is_it.then_some(Self { original_uid: original.uid, copy_uid: copy.uid })
+            && delivery.copy.as_ref().is_none_or(|delivered| *delivered == copy.uid);
+        is_it.then(|| Self { original_uid: original.uid.clone(), copy_uid: copy.uid.clone() })
     }
 }
 
@@ -50,8 +50,8 @@ pub enum Step {
         status: Value,
         print: u64,
     },
-    /// Delete the shadow of this UID.
-    Delete(String),
+    /// Delete the shadow.
+    Delete,
 }
 
 /// The next step at `now`. `recorded` is what is known of the pod's workflow.
@@ -63,11 +63,10 @@ pub fn plan(
     shadow: Option<&Shadow>,
     recorded: Option<&Recorded>,
 ) -> Step {
-    let owner = pod.and_then(|pod| recorded.filter(|recorded| recorded.copy_uid == pod.copy));
-    let (Some(pod), Some(owner)) = (pod, owner) else {
+    let (Some(pod), Some(owner)) = (pod, pod.and_then(|pod| owner(pod, recorded))) else {
         // Whatever else is on the node nobody will ever run.
         return match shadow {
-            Some(shadow) => Step::Delete(shadow.uid.clone()),
+            Some(_) => Step::Delete,
             None if pod.is_some() => Step::Unclaimed,
             None => Step::Rest,
         };
@@ -75,13 +74,23 @@ pub fn plan(
     match shadow {
         None if !pod.status.has_begun() && now < pod.seen + BEGINNING => Step::Later(pod.seen + BEGINNING - now),
         None => Step::Create(shadow_of(cluster, name, pod, owner)),
-        Some(shadow) if !is_shadow_of(shadow, cluster, pod, owner) => Step::Delete(shadow.uid.clone()),
+        Some(shadow) if !is_shadow_of(shadow, cluster, pod, owner) => Step::Delete,
         Some(shadow) => {
             let print = pod.status.print();
             let is_shown = shadow.shows == print || pod.shown == Some(print);
             if is_shown { Step::Rest } else { Step::Show { status: json!({"status": pod.status}), print } }
         }
     }
+}
+
+/// Whether this shadow stands for this pod, which belongs to the copy that its original is recorded to have: of no other is
+/// a log anybody's here.
+pub fn is_shown(cluster: &str, pod: &Pod, shadow: &Shadow, recorded: Option<&Recorded>) -> bool {
+    owner(pod, recorded).is_some_and(|owner| is_shadow_of(shadow, cluster, pod, owner))
+}
+
+fn owner<'a>(pod: &Pod, recorded: Option<&'a Recorded>) -> Option<&'a Recorded> {
+    recorded.filter(|recorded| recorded.copy_uid == pod.copy)
 }
 
 fn is_shadow_of(shadow: &Shadow, cluster: &str, pod: &Pod, owner: &Recorded) -> bool {
@@ -152,6 +161,7 @@ fn containers(containers: &[Container]) -> Vec<Value> {
 mod tests {
     use super::*;
     use crate::shadows::view::{PodView, Status};
+    use argosy_api::Delivery;
     use rstest::rstest;
 
     const RUNNING: &str = r#"{
@@ -269,7 +279,47 @@ mod tests {
         let shadow = Shadow { cluster: label.map(Into::into), ..made(&pod) };
         let pod = pod_uid.map(|uid| Pod { uid: uid.into(), ..pod });
         let step = plan(Instant::now(), "c1", "hello-1", pod.as_ref(), Some(&shadow), recorded.as_ref());
-        assert_eq!(matches!(step, Step::Delete(uid) if uid == "shadow"), goes);
+        assert_eq!(step == Step::Delete, goes);
+        // Nor is its log served.
+        assert_eq!(pod.is_some_and(|pod| is_shown("c1", &pod, &shadow, recorded.as_ref())), !goes);
+    }
+
+    #[rstest]
+    #[case::delivered(|_: &mut Original, _: &mut Copy| (), true)]
+    #[case::before_its_first_status(|original: &mut Original, _: &mut Copy| delivery(original).copy = None, true)]
+    #[case::not_delivered(|original: &mut Original, _: &mut Copy| original.delivery = None, false)]
+    #[case::unreadable(|original: &mut Original, _: &mut Copy| original.delivery = Some(Err("odd".into())), false)]
+    #[case::to_another_cluster(|original: &mut Original, _: &mut Copy| delivery(original).cluster_uid = "x".into(), false)]
+    #[case::another_attempt(|original: &mut Original, _: &mut Copy| delivery(original).attempt = 2, false)]
+    #[case::another_copy(|original: &mut Original, _: &mut Copy| delivery(original).copy = Some("x".into()), false)]
+    #[case::of_another_original(|_: &mut Original, copy: &mut Copy| copy.origin = "x".into(), false)]
+    #[case::inherited(|_: &mut Original, copy: &mut Copy| copy.inherited = true, false)]
+    #[case::of_another_control_cluster(
+        |_: &mut Original, copy: &mut Copy| copy.control_cluster = Some("x".into()), false
+    )]
+    fn whose_pods_are_shown(#[case] change: fn(&mut Original, &mut Copy), #[case] shown: bool) {
+        let here = Here { control_uid: "control".into(), cluster: "c1".into(), cluster_uid: "wec".into() };
+        let delivered = Delivery {
+            attempt: 1,
+            cluster: "c1".into(),
+            cluster_uid: "wec".into(),
+            copy: Some("copy".into()),
+            moved: None,
+        };
+        let mut original = Original { uid: "original".into(), delivery: Some(Ok(delivered)), ..Original::default() };
+        let mut copy = Copy {
+            uid: "copy".into(),
+            origin: "original".into(),
+            attempt: 1,
+            control_cluster: Some("control".into()),
+            ..Copy::default()
+        };
+        change(&mut original, &mut copy);
+        assert_eq!(Recorded::new(&original, &copy, &here), shown.then(recorded));
+    }
+
+    fn delivery(original: &mut Original) -> &mut Delivery {
+        original.delivery.as_mut().unwrap().as_mut().unwrap()
     }
 
     #[test]

@@ -1,15 +1,15 @@
 //! Pods as the API servers tell of them: only what is kept is parsed, and each is reduced at once.
 
-use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Instant;
 
 use argosy_api::names;
+use argosy_api::workflow::lean_metadata;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
 use kube::api::ObjectMeta;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 /// What is kept of a message, in bytes: the executor's own can be of 4 KB.
 const LONGEST_MESSAGE: usize = 512;
@@ -24,7 +24,7 @@ const LABELS: &str = "workflows.argoproj.io/";
 #[resource(inherit = "core::Pod")]
 #[serde(default)]
 pub struct PodView {
-    #[serde(deserialize_with = "lean")]
+    #[serde(deserialize_with = "lean_metadata")]
     metadata: ObjectMeta,
     spec: SpecView,
     status: Status,
@@ -109,6 +109,7 @@ pub struct Pod {
     /// When this state of it arrived.
     pub seen: Instant,
     pub uid: String,
+    pub resource_version: String,
     /// The name of its workflow, and the UID of the copy that it belongs to.
     pub workflow: String,
     pub copy: String,
@@ -127,6 +128,7 @@ pub struct Pod {
 #[derive(Clone, Debug, Default)]
 pub struct Shadow {
     pub uid: String,
+    pub resource_version: String,
     /// The cluster whose shadow its label says it is; only a syncer may write that.
     pub cluster: Option<String>,
     /// UID of the pod that it is the shadow of, and of the original that it belongs to.
@@ -179,14 +181,15 @@ impl Pod {
         let PodView { metadata, spec, status } = view;
         let owner = |owner: &OwnerReference| owner.kind == "Workflow" && owner.controller == Some(true);
         let copy = metadata.owner_references.into_iter().flatten().find(owner).map(|owner| owner.uid);
-        let labels = metadata.labels.unwrap_or_default();
+        let (labels, annotations) = (metadata.labels.unwrap_or_default(), metadata.annotations.unwrap_or_default());
         Self {
             seen: Instant::now(),
             uid: metadata.uid.unwrap_or_default(),
+            resource_version: metadata.resource_version.unwrap_or_default(),
             workflow: labels.get(names::ARGO_WORKFLOW).cloned().unwrap_or_default(),
             copy: copy.unwrap_or_default(),
             labels: labels.into_iter().filter(|(name, _)| name.starts_with(LABELS)).collect(),
-            annotations: metadata.annotations.unwrap_or_default().into_iter().collect(),
+            annotations: annotations.into_iter().filter(|(name, _)| ANNOTATIONS.contains(&name.as_str())).collect(),
             containers: spec.containers,
             init_containers: spec.init_containers,
             status: status.shortened(),
@@ -202,41 +205,11 @@ impl Shadow {
         let owner = metadata.owner_references.into_iter().flatten().next();
         Self {
             uid: metadata.uid.unwrap_or_default(),
+            resource_version: metadata.resource_version.unwrap_or_default(),
             cluster: metadata.labels.unwrap_or_default().remove(names::SHADOW),
             source: metadata.annotations.unwrap_or_default().remove(names::SHADOW_OF),
             original: owner.map(|owner| owner.uid),
             shows: status.shortened().print(),
         }
     }
-}
-
-/// ObjectMeta without managedFields, and of the annotations those that are kept.
-fn lean<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
-    #[derive(Default, Deserialize)]
-    #[serde(rename_all = "camelCase", default)]
-    struct Lean {
-        name: Option<String>,
-        namespace: Option<String>,
-        uid: Option<String>,
-        resource_version: Option<String>,
-        labels: Option<BTreeMap<String, String>>,
-        annotations: Option<BTreeMap<String, String>>,
-        owner_references: Option<Vec<OwnerReference>>,
-    }
-    let Lean { name, namespace, uid, resource_version, labels, annotations, owner_references } =
-        Lean::deserialize(deserializer)?;
-    let annotations = annotations.map(|mut annotations| {
-        annotations.retain(|name, _| name == names::SHADOW_OF || ANNOTATIONS.contains(&name.as_str()));
-        annotations
-    });
-    Ok(ObjectMeta {
-        name,
-        namespace,
-        uid,
-        resource_version,
-        labels,
-        annotations,
-        owner_references,
-        ..ObjectMeta::default()
-    })
 }

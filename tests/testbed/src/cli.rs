@@ -16,8 +16,8 @@ use crate::{demo, links, player};
 /// Several Kubernetes clusters with Argo Workflows and Argosy on this machine: `control`, where workflows are created,
 /// and `cluster1`, `cluster2`, …, where they run.
 ///
-/// The first `up` builds Kubernetes, etcd, Argo Workflows, Helm and (for artifacts) an S3 server from their sources (about 15 minutes on 2 cores, kept
-/// in a cache); later ones take seconds.
+/// The first `up` builds Kubernetes, etcd, Argo Workflows, Helm and (for artifacts) an S3 server from their sources (about
+/// 15 minutes on 2 cores, kept in a cache); later ones take seconds.
 #[derive(Parser)]
 #[command(name = "testbed", max_term_width = 110, after_help = EXAMPLES)]
 struct Cli {

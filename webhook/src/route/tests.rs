@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use argosy_placement::demand::Demand;
-use argosy_placement::{Cluster, Fleet, Found, Namespace, Placed, Request, decide, find, is_ruled};
+use argosy_placement::{Cluster, Fleet, Namespace, Placed, Request, decide, find, is_ruled};
 use proptest::prelude::*;
 use serde_json::{Map, json};
 
@@ -50,10 +50,7 @@ fn ask(workflow: &Value, namespace: &Namespace, now: Timestamp) -> Answer {
 /// What the rule about a workflow says of its logs.
 fn rules_word(namespace: &Namespace, workflow: &Value) -> Option<bool> {
     let labels = strings(workflow, "labels").into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
-    match find(namespace, &[], &labels.collect()) {
-        Found::Rule(rule) => rule.archive_logs,
-        _ => None,
-    }
+    find(namespace, &[], &labels.collect()).rule()?.archive_logs
 }
 
 fn stamp(cluster: &str, rule: RuleSource, time: &str) -> String {

@@ -6,12 +6,14 @@ use anyhow::{Context, Result, ensure};
 use argosy_api::names;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::ListParams;
-use kube::{Api, ResourceExt};
+use kube::core::{ApiResource, DynamicObject};
+use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use testbed::argosy;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Child;
 
+use super::steady::versions_until;
 use super::{Case, case};
 use crate::world::{World, labelled, output, sleeping, wait_for};
 
@@ -19,6 +21,7 @@ pub(super) fn cases() -> Vec<Case> {
     vec![
         case!("kubectl logs and argo logs follow a pod of a routed workflow", follow),
         case!("the shadow of a pod shows its state, takes no commands, and goes with its workflow", shadow),
+        case!("a shadow costs one write to come, and one for each state of its pod", writes),
         case!("the log of a pod that is no routed workflow's is nobody's here", strangers),
         case!("the syncer makes and deletes no pods and nodes but its own, and nobody else makes a shadow", held),
         case!("a quota that refuses a shadow costs the live log alone, and an Event says so", quota),
@@ -137,6 +140,32 @@ async fn shadow(world: World) -> Result<()> {
     world.presence(&shadows, &pod, false).await
 }
 
+async fn writes(world: World) -> Result<()> {
+    // The pod of a workflow of one step has its name.
+    let name = "counted".to_owned();
+    let pods = ApiResource::erase::<Pod>(&());
+    let versions = |client: &Client| {
+        let pods = Api::namespaced_with(client.clone(), NAMESPACE, &pods);
+        let is_last = |pod: &DynamicObject| pod.data["status"]["phase"] == "Succeeded";
+        tokio::spawn(versions_until(pods, name.clone(), is_last))
+    };
+    let (shadows, pods) = (versions(&world.control), versions(&world.wecs[0]));
+    let mut workflow = printing("", 3);
+    workflow["metadata"]["name"] = name.clone().into();
+    world.create(NAMESPACE, &workflow).await?;
+    world.phase(NAMESPACE, &name, "Succeeded").await?;
+    let state = |pod: &DynamicObject| {
+        let status = &pod.data["status"];
+        let states = status["containerStatuses"].as_array().into_iter().flatten();
+        json!([status["phase"], status["message"], states.map(|status| &status["state"]).collect::<Vec<_>>()])
+    };
+    let (shadows, pods) = (shadows.await??, pods.await??);
+    let mut states: Vec<Value> = pods.iter().map(state).collect();
+    states.dedup();
+    ensure!(shadows.len() <= 1 + states.len(), "{} writes to the shadow for {states:#?}", shadows.len());
+    world.run("kubectl", &["delete", "wf", "-n", NAMESPACE, &name], "").await.map(drop)
+}
+
 async fn strangers(world: World) -> Result<()> {
     // In the same namespace of the cluster, and with a workflow's label; nobody here made it.
     let stranger = json!({
@@ -178,6 +207,7 @@ async fn held(world: World) -> Result<()> {
         })
     };
     let node = |name: &str, labels: Value| json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}});
+    let lease = |name: &str| json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name, "namespace": "kube-node-lease"}});
     let of = |cluster: &str| json!({names::SHADOW: cluster});
     let is = |cluster: &str| json!({names::NODE_CLUSTER: cluster});
     let table = [
@@ -204,6 +234,8 @@ async fn held(world: World) -> Result<()> {
             node("argosy-x", json!({})),
             Some("only virtual nodes"),
         ),
+        ("the syncer says that a virtual node is there", Some(&syncer), lease("argosy-x"), None),
+        ("the syncer says that a node is there", Some(&syncer), lease("x"), Some("only the Leases of virtual nodes")),
         ("somebody makes a shadow", None, pod("argosy-cluster1", of("cluster1")), Some("only Argosy's syncer")),
         ("somebody makes a pod", None, pod("", json!({})), None),
     ];
@@ -226,8 +258,14 @@ async fn held(world: World) -> Result<()> {
     });
     world.run("kubectl", &["apply", "-f", "-"], &own.to_string()).await?;
     let to_other = format!("{}=cluster2", names::SHADOW);
-    let commands: [(&[&str], &str); 3] = [
+    let own_node =
+        world.run("kubectl", &["get", "nodes", "-l", &format!("!{}", names::NODE_CLUSTER), "-o", "name"], "").await?;
+    let own_node = own_node.lines().next().context("the control cluster has no node")?;
+    let failed = ["--subresource=status", "--type=merge", "-p", r#"{"status":{"phase":"Failed"}}"#];
+    let commands: [(&[&str], &str); 5] = [
         (&["delete", "pod", "held-own", "--as", &syncer], "deletes pods there alone"),
+        (&[&["patch", "pod", "held-own", "--as", &syncer], &failed[..]].concat(), "only shadows"),
+        (&["label", own_node, "seen=yes", "--as", &syncer], "only virtual nodes"),
         (&["label", "--overwrite", "pod", &shadow, &to_other], "only Argosy's syncer"),
         (&["label", "pod", "held-own", &to_other], "only Argosy's syncer"),
     ];

@@ -50,6 +50,18 @@ async fn long_step(world: World) -> Result<()> {
 
 /// Every version of a workflow until it is completed.
 pub(super) async fn versions(api: Api<DynamicObject>, name: String) -> Result<Vec<DynamicObject>> {
+    versions_until(api, name, |workflow| {
+        workflow.labels().get("workflows.argoproj.io/completed").is_some_and(|done| done == "true")
+    })
+    .await
+}
+
+/// Every version of an object until one is the last.
+pub(super) async fn versions_until(
+    api: Api<DynamicObject>,
+    name: String,
+    is_last: impl Fn(&DynamicObject) -> bool,
+) -> Result<Vec<DynamicObject>> {
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
     let mut events = std::pin::pin!(watcher::watcher(api, config).default_backoff());
     let mut seen: Vec<DynamicObject> = Vec::new();
@@ -57,8 +69,7 @@ pub(super) async fn versions(api: Api<DynamicObject>, name: String) -> Result<Ve
         if seen.last().is_none_or(|last| last.resource_version() != object.resource_version()) {
             seen.push(object);
         }
-        let done = seen.last().and_then(|object| object.labels().get("workflows.argoproj.io/completed"));
-        if done.is_some_and(|done| done == "true") {
+        if seen.last().is_some_and(&is_last) {
             break;
         }
     }

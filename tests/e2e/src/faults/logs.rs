@@ -83,17 +83,27 @@ async fn callers(world: World) -> Result<()> {
         ("no token at all", Some("forged".to_owned()), 401, "Unauthorized"),
         ("a tenant", Some(token("default").await?), 403, "user=system:serviceaccount:default:default"),
     ];
-    for (who, token, status, words) in table {
+    let ask = async |token: Option<String>| {
         let mut config = Config::new(url.parse()?);
         // Self-signed, as a kubelet's.
         config.accept_invalid_certs = true;
         config.auth_info.token = token.map(|token| token.trim().to_owned().into());
-        let answer = Client::try_from(config)?.request_text(Request::get(&path).body(Vec::new())?).await;
-        match answer {
+        anyhow::Ok(Client::try_from(config)?.request_text(Request::get(&path).body(Vec::new())?).await)
+    };
+    for (who, token, status, words) in table {
+        match ask(token).await? {
             Err(kube::Error::Api(said)) if said.code == status && said.message.contains(words) => {}
             answer => anyhow::bail!("{who}: {answer:?}"),
         }
     }
-    ensure!(pod == shadow_of(&world, NAMESPACE, &name, "Running").await?.name_any(), "its shadow is another");
+    let let_in = ["create", "clusterrolebinding", "asks-kubelets", "--clusterrole=system:kubelet-api-admin"];
+    let account = format!("--serviceaccount={NAMESPACE}:default");
+    world.run("kubectl", &[&let_in[..], &[account.as_str()]].concat(), "").await?;
+    let answered = wait_for("the right to be in force", || async {
+        Ok(ask(Some(token("default").await?)).await?.map_err(|error| error.to_string()))
+    })
+    .await;
+    world.run("kubectl", &["delete", "clusterrolebinding", "asks-kubelets"], "").await?;
+    ensure!(answered?.contains("line 1"), "the log is not there");
     world.run("kubectl", &["delete", "wf", "-n", NAMESPACE, &name], "").await.map(drop)
 }

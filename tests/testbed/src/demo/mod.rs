@@ -9,6 +9,7 @@ mod scenario;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use argosy_api::names;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{ListParams, LogParams, Patch, PatchParams};
@@ -177,7 +178,7 @@ pub async fn try_out(testbed: &Testbed, scenario: &Scenario) -> Result<Ran> {
 /// Reads the end of a log as `kubectl logs` does, where the workflow was created.
 async fn last_line(control: &Client, namespace: &str, workflow: &str) -> Result<String> {
     let pods: Api<Pod> = Api::namespaced(control.clone(), namespace);
-    let selector = format!("workflows.argoproj.io/workflow={workflow},{}", argosy_api::names::SHADOW);
+    let selector = format!("{}={workflow},{}", names::ARGO_WORKFLOW, names::SHADOW);
     let last = LogParams { container: Some("main".to_owned()), tail_lines: Some(1), ..LogParams::default() };
     wait_until("a log in the control cluster", PATIENCE, None, || async {
         let shadows = pods.list(&ListParams::default().labels(&selector)).await?;
@@ -198,7 +199,7 @@ async fn artifact(testbed: &Testbed, workflow: &DynamicObject, node: &str, name:
 
 async fn count_pods(client: &Client, namespace: &str, workflow: &str) -> Result<usize> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let selector = format!("workflows.argoproj.io/workflow={workflow},!{}", argosy_api::names::SHADOW);
+    let selector = format!("{}={workflow},!{}", names::ARGO_WORKFLOW, names::SHADOW);
     let listed = pods.list_metadata(&ListParams::default().labels(&selector)).await.context("counting pods")?;
     Ok(listed.items.len())
 }

@@ -1,6 +1,6 @@
-//! What is asked for of a kubelet's own API: logs, and what Argo ends steps with: its controller ends a step's containers by `exec`ing a
-//! `kill` into them (`argo stop`, `argo terminate`, deadlines, daemons). A played container runs nothing, so the request
-//! is never upgraded to a stream; the signal counts as delivered, and the controller ignores the answer.
+//! What a kubelet's own API is asked for here: logs, and an `exec` of `kill`, by which Argo's controller ends a step's
+//! containers (`argo stop`, `argo terminate`, deadlines, daemons). A played container runs nothing, so that request is never
+//! upgraded to a stream; the signal counts as delivered, and the controller ignores the answer.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;

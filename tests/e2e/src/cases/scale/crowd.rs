@@ -273,7 +273,7 @@ impl Crowd {
             Ok(Ok(()))
         })
         .await?;
-        let here = count(&self.world.control, "v1", "Pod", "").await?;
+        let here = count(&self.world.control, "v1", "Pod", &format!("!{}", names::SHADOW)).await?;
         ensure!(here == 0, "{here} pods are in the control cluster");
         self.once().await
     }

@@ -101,6 +101,13 @@ pub struct ClusterTask {
     pub link: Link,
 }
 
+impl Drop for ClusterTask {
+    /// Also if it panicked.
+    fn drop(&mut self) {
+        self.link.cut();
+    }
+}
+
 impl ClusterTask {
     /// Runs until `shutdown`.
     pub async fn run(mut self, shutdown: CancellationToken) {
@@ -129,10 +136,8 @@ impl ClusterTask {
                 () = self.sessions(&lease) => {}
                 () = shutdown.cancelled() => {}
             }
-            if shutdown.is_cancelled() {
-                // Logs that are on their way say so, instead of just ending.
-                self.link.cut();
-            }
+            // Nobody watches over the logs that are on their way any more; they say so, instead of just ending.
+            self.link.cut();
             self.metrics.held.set(0);
             self.metrics.ready.set(0);
             lease.release().await;

@@ -202,7 +202,7 @@ impl Work {
         }
     }
 
-    fn is_synced(&self) -> bool {
+    pub(crate) fn is_synced(&self) -> bool {
         self.originals.is_synced() && self.copies.is_synced()
     }
 

@@ -11,10 +11,13 @@ use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessRevie
 use kube::api::PostParams;
 use kube::{Api, Client};
 use rustls::pki_types::CertificateDer;
+use tokio::sync::Semaphore;
 use x509_parser::parse_x509_certificate;
 
 use super::Refusal;
 
+/// Of whoever can reach the port, so many are asked about at a time: the API server has other things to do for us.
+const ASKED_AT_ONCE: usize = 8;
 /// The group of everybody who has said who they are.
 const AUTHENTICATED: &str = "system:authenticated";
 
@@ -35,6 +38,7 @@ pub struct Caller {
 pub struct Auth {
     tokens: Api<TokenReview>,
     accesses: Api<SubjectAccessReview>,
+    asking: Semaphore,
 }
 
 impl Peer {
@@ -53,7 +57,11 @@ impl Peer {
 
 impl Auth {
     pub fn new(control: &Client) -> Self {
-        Self { tokens: Api::all(control.clone()), accesses: Api::all(control.clone()) }
+        Self {
+            tokens: Api::all(control.clone()),
+            accesses: Api::all(control.clone()),
+            asking: Semaphore::new(ASKED_AT_ONCE),
+        }
     }
 
     /// Who asks.
@@ -66,6 +74,7 @@ impl Auth {
         let token = header.and_then(|header| header.strip_prefix("Bearer ")).ok_or_else(unknown)?;
         let spec = TokenReviewSpec { token: Some(token.trim().to_owned()), ..TokenReviewSpec::default() };
         let review = TokenReview { spec, ..TokenReview::default() };
+        let _turn = self.asking.acquire().await;
         let review = within(self.tokens.create(&PostParams::default(), &review)).await;
         let status = review.map_err(|error| cannot_ask("who asks", &error.message()))?.status.unwrap_or_default();
         let user = status.user.filter(|_| status.authenticated == Some(true)).ok_or_else(unknown)?;
@@ -97,6 +106,7 @@ impl Auth {
             ..SubjectAccessReviewSpec::default()
         };
         let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
+        let _turn = self.asking.acquire().await;
         let review = within(self.accesses.create(&PostParams::default(), &review)).await;
         let status = review.map_err(|error| cannot_ask("whether that is allowed", &error.message()))?.status;
         if status.is_some_and(|status| status.allowed && status.denied != Some(true)) {

@@ -6,6 +6,7 @@
 mod auth;
 mod stream;
 mod tls;
+mod turns;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -23,7 +24,6 @@ use axum::{Json, Router};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use kube::Client;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::desk::Key;
@@ -32,9 +32,7 @@ use crate::work::locked;
 
 use self::auth::{Auth, Peer};
 use self::stream::Ask;
-
-/// How many logs may be on their way at one time; each is a connection to a WEC.
-const MOST_STREAMS: usize = 512;
+use self::turns::Turns;
 
 /// Of the virtual nodes' kubelet.
 #[derive(Clone, Debug, clap::Args)]
@@ -92,7 +90,7 @@ pub struct Kubelet {
     pub address: Address,
     served: Mutex<HashMap<String, Served>>,
     auth: Auth,
-    turns: Arc<Semaphore>,
+    turns: Arc<Turns>,
 }
 
 /// A cluster, for as long as it answers.
@@ -134,8 +132,7 @@ impl Kubelet {
                 let port = listener.local_addr().context("cannot read the port listened on")?.port();
                 let address = Address { kind: kubelet_address_type, ip, port };
                 let auth = Auth::new(&control);
-                let kubelet =
-                    Self { address, served: Mutex::default(), auth, turns: Arc::new(Semaphore::new(MOST_STREAMS)) };
+                let kubelet = Self { address, served: Mutex::default(), auth, turns: Arc::default() };
                 Some((Arc::new(kubelet), listener))
             }
         };
@@ -210,14 +207,16 @@ async fn container_logs(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let key = Key { namespace, name: pod };
+    // Before anybody is asked whether that is allowed.
+    let Some(turn) = kubelet.turns.take(&key.namespace) else {
+        let why =
+            format!("too many logs, of namespace {} or of all, are being read already; try again later", key.namespace);
+        return Err(Refusal(StatusCode::TOO_MANY_REQUESTS, why));
+    };
     let Some(served) = kubelet.admit(&peer, &headers, "get", &key).await? else {
         // API servers keep to themselves what is said of a pod that is not found.
         let why = format!("{key} is no pod of a routed workflow whose cluster answers now");
         return Err(Refusal(StatusCode::INTERNAL_SERVER_ERROR, why));
-    };
-    let Ok(turn) = Arc::clone(&kubelet.turns).try_acquire_owned() else {
-        let why = format!("{MOST_STREAMS} logs are being read at this syncer already; try again later");
-        return Err(Refusal(StatusCode::TOO_MANY_REQUESTS, why));
     };
     let ask = Ask::new(&key, &container, query.as_deref().unwrap_or_default())?;
     ask.open(served.shadows.cluster(), served.shadows.patient(), served.link.clone(), turn).await

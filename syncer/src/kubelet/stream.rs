@@ -14,8 +14,8 @@ use futures::{Stream, StreamExt, stream};
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use serde::Deserialize;
-use tokio::sync::OwnedSemaphorePermit;
 
+use super::turns::Turn;
 use super::{Link, Refusal};
 use crate::desk::Key;
 
@@ -40,7 +40,7 @@ struct Open {
     /// Whether what was sent last ended its line.
     line_ended: bool,
     /// One of so many.
-    _turn: OwnedSemaphorePermit,
+    _turn: Turn,
 }
 
 struct Farewell {
@@ -67,13 +67,7 @@ impl Ask {
     }
 
     /// Asks the WEC. A container that is silent lets this wait, as a kubelet would.
-    pub async fn open(
-        self,
-        cluster: &str,
-        wec: &Client,
-        link: Link,
-        turn: OwnedSemaphorePermit,
-    ) -> Result<Response, Refusal> {
+    pub async fn open(self, cluster: &str, wec: &Client, link: Link, turn: Turn) -> Result<Response, Refusal> {
         let unreachable = |why: &str| {
             let why = format!("cluster {cluster}, where pod {} runs, does not answer: {why}", self.pod);
             Refusal(StatusCode::INTERNAL_SERVER_ERROR, why)

@@ -24,6 +24,7 @@ use rustls::server::NoClientAuth;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -40,6 +41,8 @@ const CLIENT_CA: &str = "client-ca-file";
 const LOOK: Duration = Duration::from_secs(60);
 /// How long a connection may take to ask for something.
 const FIRST_REQUEST: Duration = Duration::from_secs(10);
+/// How long an API server may be silent before it is asked whether it is there, and how often then.
+const KEEPALIVE: Duration = Duration::from_secs(30);
 /// How long logs that are on their way may take to end when the syncer does.
 const FINISH: Duration = Duration::from_secs(1);
 
@@ -62,7 +65,15 @@ pub async fn serve(
     let self_signed = rcgen::generate_simple_self_signed([kubelet.address.ip.to_string()])
         .context("cannot make a certificate for live logs")?;
     let mut material = Material::read(&control, folder.as_deref(), Material::default()).await;
-    let config = RustlsConfig::from_config(Arc::new(material.config(&self_signed)?));
+    let config = material.config(&self_signed).or_else(|error| {
+        // Workflows are delivered all the same.
+        tracing::warn!(error = format!("{error:#}"), "live logs: served with a certificate of our own");
+        Material { own: None, ..material.clone() }.config(&self_signed)
+    });
+    let config = RustlsConfig::from_config(Arc::new(config?));
+    // What is accepted inherits it: of an API server whose machine is gone, nothing else is ever heard.
+    let alive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
+    SockRef::from(&listener).set_tcp_keepalive(&alive).context("live logs: the port takes no keepalive")?;
     let handle = Handle::new();
     let server = from_tcp(listener.into_std()?)?
         .acceptor(PeerAcceptor(RustlsAcceptor::new(config.clone()).acceptor(NoDelayAcceptor::new())))

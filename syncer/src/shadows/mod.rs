@@ -8,7 +8,8 @@ pub mod node;
 mod plan;
 mod view;
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use argosy_api::{WorkloadCluster, names};
@@ -25,7 +26,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use crate::desk::{Key, Side};
 use crate::kubelet::{Kubelet, Link};
 use crate::queue::{self, Queue, Worker};
-use crate::work::Work;
+use crate::work::{Work, locked};
 
 use self::node::VirtualNode;
 use self::plan::{Recorded, Step, is_shown, plan};
@@ -33,6 +34,10 @@ use self::view::{Pod, PodView, Shadow};
 
 /// How many shadows of a cluster are written at a time. Workflows' statuses go out beside them.
 const WORKERS: usize = 8;
+/// Shadows of one cluster: all clusters' come to what Kubernetes keeps of pods that have ended (12,500), or near it.
+const MOST: usize = 5_000;
+/// The largest shadow, in bytes: a cluster that is not to be trusted must not fill this one's etcd.
+const LARGEST: usize = 16 << 10;
 /// How often every pod is looked at, whether or not an event asked for it.
 const SWEEP: Duration = Duration::from_secs(60);
 /// A pod may be seen before the copy that it belongs to: so often it is looked at again, and so much later each time.
@@ -44,12 +49,33 @@ const BACKOFF: Duration = Duration::from_secs(5);
 /// Why a step was not carried out; each is tried again.
 #[derive(Debug, Error)]
 enum ShadowError {
-    #[error("a pod of this name is there that is none of ours")]
+    #[error("another pod of this name is there")]
     Taken,
     #[error("the control cluster refuses it: {why}")]
     Refused { why: String },
-    #[error(transparent)]
-    Request(#[from] RequestError),
+    #[error("{}", .0.message())]
+    Request(RequestError),
+}
+
+impl From<RequestError> for ShadowError {
+    /// What the API server will say again is no reason to ask it at once.
+    fn from(error: RequestError) -> Self {
+        match error.status() {
+            Some(404 | 408 | 409 | 429) | None => Self::Request(error),
+            Some(400..500) => Self::Refused { why: error.message() },
+            Some(_) => Self::Request(error),
+        }
+    }
+}
+
+/// A body that is not too large.
+fn small(body: &Value) -> Result<&Value, ShadowError> {
+    match body.to_string().len() {
+        length if length > LARGEST => {
+            Err(ShadowError::Refused { why: format!("it would have {length} bytes, and {LARGEST} is the most") })
+        }
+        _ => Ok(body),
+    }
 }
 
 /// One session's shadows.
@@ -59,6 +85,15 @@ pub struct Shadows {
     pods: Side<Pod, PodView>,
     shadows: Side<Shadow, PodView>,
     queue: Queue<Key>,
+    /// Those that are asked for again by a timer: one each is enough.
+    timed: Mutex<HashSet<Key>>,
+}
+
+/// What follows a step.
+enum Next {
+    Step,
+    Watch,
+    Wait(Duration),
 }
 
 impl Worker for Shadows {
@@ -69,48 +104,26 @@ impl Worker for Shadows {
     }
 
     async fn step(&self, key: &Key) -> Option<Duration> {
-        let (pod, shadow) = (self.pods.get(key), self.shadows.get(key));
-        let step = self.plan(key, pod.as_ref(), shadow.as_ref());
-        if step == Step::Rest || self.work.check_lease().is_err() {
-            return None;
-        }
-        let carried_out = match (step, &pod, &shadow) {
-            (Step::Unclaimed, Some(pod), _) => return self.claims(key, pod),
-            (Step::Later(delay), ..) => return Some(delay),
-            (Step::Create(shadow), Some(pod), _) => {
-                let created = self.create(key, &shadow).await;
-                self.pods.amend(key, &pod.resource_version, |pod| pod.shown = None);
-                created
-            }
-            (Step::Show { status, print }, Some(pod), _) => self.show(key, &status).await.map(|is_shown| {
-                if is_shown {
-                    self.pods.amend(key, &pod.resource_version, |pod| pod.shown = Some(print));
-                }
-            }),
-            (Step::Delete, _, Some(shadow)) => self.delete(key, shadow).await,
-            _ => return None,
-        };
-        match carried_out {
-            // One step leads to the next without waiting for the watch.
-            Ok(()) => self.queue.push(key.clone()),
-            Err(error @ (ShadowError::Taken | ShadowError::Refused { .. })) => {
-                // The workflow runs all the same; the next sweep tries again.
-                if let Some(pod) = pod {
-                    self.tell(key, &pod, &error);
-                }
-            }
-            Err(ShadowError::Request(error)) => {
-                tracing::warn!(pod = %key, error = error.message(), "a shadow could not be written");
-                return Some(BACKOFF);
-            }
-        }
-        None
+        let again = self.next_step(key).await?;
+        locked(&self.timed).insert(key.clone()).then_some(again)
+    }
+
+    fn again(&self, key: Key) {
+        locked(&self.timed).remove(&key);
+        self.queue.push(key);
     }
 }
 
 impl Shadows {
     pub fn new(work: Arc<Work>, node: VirtualNode) -> Self {
-        Self { work, node, pods: Side::new(Pod::new), shadows: Side::new(Shadow::new), queue: Queue::default() }
+        Self {
+            work,
+            node,
+            pods: Side::new(Pod::new),
+            shadows: Side::new(Shadow::new),
+            queue: Queue::default(),
+            timed: Mutex::default(),
+        }
     }
 
     /// The cluster.
@@ -199,6 +212,50 @@ impl Shadows {
         self.work.originals.read(&key, with)??
     }
 
+    /// Takes the next step; says when to look again, if somebody has to ask for that.
+    async fn next_step(&self, key: &Key) -> Option<Duration> {
+        // Whose a pod is cannot be said before all workflows are known.
+        if !self.work.is_synced() {
+            return Some(CLAIM);
+        }
+        let (pod, shadow) = (self.pods.get(key), self.shadows.get(key));
+        let step = self.plan(key, pod.as_ref(), shadow.as_ref());
+        if step == Step::Rest || self.work.check_lease().is_err() {
+            return None;
+        }
+        let carried_out = match (step, &pod, &shadow) {
+            (Step::Unclaimed, Some(pod), _) => return self.claims(key, pod),
+            (Step::Later(delay), ..) => return Some(delay),
+            (Step::Create { shadow, original }, Some(pod), _) => {
+                self.pods.amend(key, &pod.resource_version, |pod| pod.shown = None);
+                self.create(key, &shadow, &original).await
+            }
+            (Step::Show { status, print }, Some(pod), Some(shadow)) => {
+                let shown = self.show(key, shadow, &status).await;
+                self.pods.amend(key, &pod.resource_version, |pod| pod.shown = Some(print).filter(|_| shown.is_ok()));
+                shown
+            }
+            (Step::Delete, _, Some(shadow)) => self.delete(key, shadow).await,
+            _ => return None,
+        };
+        match carried_out {
+            Ok(Next::Step) => self.queue.push(key.clone()),
+            Ok(Next::Watch) => {}
+            Ok(Next::Wait(delay)) => return Some(delay),
+            Err(error @ (ShadowError::Taken | ShadowError::Refused { .. })) => {
+                // The workflow runs all the same; the next sweep tries again.
+                if let Some(pod) = pod {
+                    self.tell(key, &pod, &error);
+                }
+            }
+            Err(ShadowError::Request(error)) => {
+                tracing::warn!(pod = %key, error = error.message(), "a shadow could not be written");
+                return Some(BACKOFF);
+            }
+        }
+        None
+    }
+
     /// When to look again whether a pod's copy is known by now.
     fn claims(&self, key: &Key, pod: &Pod) -> Option<Duration> {
         let claims = pod.claims + 1;
@@ -206,56 +263,60 @@ impl Shadows {
         (claims <= CLAIMS).then(|| CLAIM * claims)
     }
 
-    async fn show(&self, key: &Key, status: &Value) -> Result<bool, ShadowError> {
+    async fn show(&self, key: &Key, shadow: &Shadow, status: &Value) -> Result<Next, ShadowError> {
         let api: Api<PodView> = Api::namespaced(self.work.shared.control.clone(), &key.namespace);
-        match within(api.patch_status(&key.name, &PatchParams::default(), &Patch::Merge(status))).await {
+        let body = small(status)?;
+        match within(api.patch_status(&key.name, &PatchParams::default(), &Patch::Merge(body))).await {
             Ok(written) => self.shadows.written(written),
-            // Deleted meanwhile; the watch is about to say so.
-            Err(error) if error.status() == Some(404) => return Ok(false),
+            // Deleted meanwhile.
+            Err(error) if error.status() == Some(404) => self.shadows.forget(key, &shadow.resource_version),
             Err(error) => return Err(error.into()),
         }
-        Ok(true)
+        Ok(Next::Step)
     }
 
-    async fn create(&self, key: &Key, shadow: &Value) -> Result<(), ShadowError> {
+    async fn create(&self, key: &Key, shadow: &Value, original: &str) -> Result<Next, ShadowError> {
+        if self.shadows.count(|_| true) >= MOST {
+            return Err(ShadowError::Refused { why: format!("the cluster has {MOST} shadows, which is the most") });
+        }
         let control = &self.work.shared.control;
-        let body = serde_json::to_vec(shadow).map_err(|error| ShadowError::Refused { why: error.to_string() })?;
         let request = Request::new(PodView::url_path(&(), Some(&key.namespace)))
-            .create(&PostParams::default(), body)
+            .create(&PostParams::default(), small(shadow)?.to_string().into_bytes())
             .map_err(|error| ShadowError::Refused { why: error.to_string() })?;
         match within(control.request::<PodView>(request)).await {
             Ok(created) => self.shadows.written(created),
-            Err(error) if error.status() == Some(409) => return self.make_way(key).await,
-            Err(error) if matches!(error.status(), Some(403 | 422)) => {
-                return Err(ShadowError::Refused { why: error.message() });
-            }
+            Err(error) if error.status() == Some(409) => return self.make_way(key, original).await,
             Err(error) => return Err(error.into()),
         }
-        Ok(())
+        Ok(Next::Step)
     }
 
-    /// A workflow that was taken from a lost cluster has pods of the same names in the next.
-    async fn make_way(&self, key: &Key) -> Result<(), ShadowError> {
+    /// A workflow that was taken from a lost cluster has pods of the same names in the next. Of another workflow's, nothing
+    /// is taken away: its shadow would be made anew, and so on.
+    async fn make_way(&self, key: &Key, original: &str) -> Result<Next, ShadowError> {
         let api: Api<PodView> = Api::namespaced(self.work.shared.control.clone(), &key.namespace);
         match within(api.get_opt(&key.name)).await?.map(Shadow::new) {
-            Some(present) if present.cluster.is_none() => Err(ShadowError::Taken),
-            Some(present) => self.delete(key, &present).await,
-            None => Ok(()),
+            Some(present) if present.cluster.is_none() || present.original.as_deref() != Some(original) => {
+                return Err(ShadowError::Taken);
+            }
+            Some(present) if !present.deleting => {
+                self.delete(key, &present).await?;
+            }
+            _ => {}
         }
+        // The other node's watch sees it go.
+        Ok(Next::Wait(CLAIM))
     }
 
-    async fn delete(&self, key: &Key, shadow: &Shadow) -> Result<(), ShadowError> {
+    async fn delete(&self, key: &Key, shadow: &Shadow) -> Result<Next, ShadowError> {
         let api: Api<PodView> = Api::namespaced(self.work.shared.control.clone(), &key.namespace);
         let preconditions = Preconditions { uid: Some(shadow.uid.clone()), resource_version: None };
         let params =
             DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default().preconditions(preconditions) };
         match within(api.delete(&key.name, &params)).await {
             Err(error) if !matches!(error.status(), Some(404 | 409)) => Err(error.into()),
-            // Gone, or another one is there by now.
-            _ => {
-                self.shadows.forget(key, &shadow.resource_version);
-                Ok(())
-            }
+            // It may take its time, for a finalizer of somebody's; or another one is there by now.
+            _ => Ok(Next::Watch),
         }
     }
 

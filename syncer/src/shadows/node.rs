@@ -120,13 +120,14 @@ impl VirtualNode {
                     names::NODE_CLUSTER: self.cluster,
                     "type": "virtual-kubelet",
                     "node.kubernetes.io/exclude-from-external-load-balancers": "true",
+                    // Kubernetes evicts nothing any more where most nodes are not ready; these do not count.
+                    "node.kubernetes.io/exclude-disruption": "true",
                 },
                 "ownerReferences": [owned_by(owner)],
             },
             "spec": {
                 // Of no cloud: a cloud's controllers delete nodes without it as soon as they are not ready.
                 "providerID": format!("argosy://{}", self.cluster),
-                "unschedulable": true,
                 "taints": [taint("NoSchedule"), taint("NoExecute")],
             },
         })

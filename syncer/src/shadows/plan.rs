@@ -12,6 +12,9 @@ use crate::plan::Here;
 /// A pod whose containers have not begun has no log. Most begin soon, and its shadow is made then, which saves writes; so
 /// long it waits for that since its last change, for what does not begin should be seen, too.
 const BEGINNING: Duration = Duration::from_secs(3);
+/// Pods that somebody else puts on the node are deleted after this time: a controller that makes them anew would keep us
+/// busy.
+const FOREIGN: Duration = Duration::from_secs(10);
 
 /// The original that a copy belongs to.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,8 +46,11 @@ pub enum Step {
     Unclaimed,
     /// Look again after this time.
     Later(Duration),
-    /// Make this shadow.
-    Create(Value),
+    /// Make this shadow, which belongs to this original.
+    Create {
+        shadow: Value,
+        original: String,
+    },
     /// Write this status to it.
     Show {
         status: Value,
@@ -66,14 +72,25 @@ pub fn plan(
     let (Some(pod), Some(owner)) = (pod, pod.and_then(|pod| owner(pod, recorded))) else {
         // Whatever else is on the node nobody will ever run.
         return match shadow {
+            Some(shadow) if shadow.deleting => Step::Rest,
+            Some(shadow) if shadow.cluster.is_none() && now < shadow.seen + FOREIGN => {
+                Step::Later(shadow.seen + FOREIGN - now)
+            }
             Some(_) => Step::Delete,
             None if pod.is_some() => Step::Unclaimed,
             None => Step::Rest,
         };
     };
     match shadow {
+        // The watch tells when it is gone.
+        Some(shadow) if shadow.deleting => Step::Rest,
+        // It was shown to its end, and somebody deleted it: as Kubernetes does where there are too many such pods.
+        None if pod.status.has_ended() && pod.shown.is_some() => Step::Rest,
         None if !pod.status.has_begun() && now < pod.seen + BEGINNING => Step::Later(pod.seen + BEGINNING - now),
-        None => Step::Create(shadow_of(cluster, name, pod, owner)),
+        None => {
+            let shadow = shadow_of(cluster, name, pod, owner);
+            Step::Create { shadow, original: owner.original_uid.clone() }
+        }
         Some(shadow) if !is_shadow_of(shadow, cluster, pod, owner) => Step::Delete,
         Some(shadow) => {
             let print = pod.status.print();
@@ -126,7 +143,7 @@ fn shadow_of(cluster: &str, name: &str, pod: &Pod, owner: &Recorded) -> Value {
             "nodeName": names::virtual_node(cluster),
             "containers": containers(&pod.containers),
             "initContainers": containers(&pod.init_containers),
-            "restartPolicy": "Never",
+            "restartPolicy": pod.restart_policy.as_deref().unwrap_or("Never"),
             "automountServiceAccountToken": false,
             "enableServiceLinks": false,
             // Nobody is there to end it, so whoever deletes it is done at once.
@@ -187,7 +204,8 @@ mod tests {
 
     /// The shadow that is made of a pod, as it is read again.
     fn made(pod: &Pod) -> Shadow {
-        let Step::Create(mut shadow) = plan(Instant::now(), "c1", "hello-1", Some(pod), None, Some(&recorded())) else {
+        let Step::Create { mut shadow, .. } = plan(Instant::now(), "c1", "hello-1", Some(pod), None, Some(&recorded()))
+        else {
             panic!("nothing is made")
         };
         shadow["metadata"]["uid"] = "shadow".into();
@@ -197,7 +215,8 @@ mod tests {
     #[test]
     fn a_shadow_has_argos_names_and_nothing_that_runs_or_is_selected() {
         let pod = Pod::new(view(RUNNING));
-        let Step::Create(shadow) = plan(Instant::now(), "c1", "hello-1", Some(&pod), None, Some(&recorded())) else {
+        let Step::Create { shadow, .. } = plan(Instant::now(), "c1", "hello-1", Some(&pod), None, Some(&recorded()))
+        else {
             panic!("nothing is made")
         };
         let metadata = json!({
@@ -257,7 +276,31 @@ mod tests {
         let pod = Pod::new(serde_json::from_value(view).unwrap());
         let step = |now| plan(now, "c1", "hello-1", Some(&pod), None, Some(&recorded()));
         assert_eq!(step(pod.seen) == Step::Later(BEGINNING), waits);
-        assert!(matches!(step(pod.seen + BEGINNING), Step::Create(_)));
+        assert!(matches!(step(pod.seen + BEGINNING), Step::Create { .. }));
+    }
+
+    #[test]
+    fn what_is_deleted_already_is_waited_for_and_the_end_is_shown_once() {
+        let mut view: Value = serde_json::from_str(RUNNING).unwrap();
+        view["status"]["phase"] = "Succeeded".into();
+        let ended = Pod::new(serde_json::from_value(view).unwrap());
+        let step = |pod: Option<&Pod>, shadow: Option<&Shadow>| {
+            plan(Instant::now(), "c1", "hello-1", pod, shadow, Some(&recorded()))
+        };
+        let deleting = Shadow { deleting: true, ..made(&ended) };
+        assert_eq!(step(Some(&ended), Some(&deleting)), Step::Rest);
+        assert_eq!(step(None, Some(&deleting)), Step::Rest);
+        assert!(matches!(step(Some(&ended), None), Step::Create { .. }));
+        let shown = Pod { shown: Some(ended.status.print()), ..ended };
+        assert_eq!(step(Some(&shown), None), Step::Rest);
+    }
+
+    #[test]
+    fn pods_of_others_on_the_node_are_deleted_without_haste() {
+        let foreign = Shadow { cluster: None, ..made(&Pod::new(view(RUNNING))) };
+        let step = |now| plan(now, "c1", "hello-1", None, Some(&foreign), None);
+        assert_eq!(step(foreign.seen), Step::Later(FOREIGN));
+        assert_eq!(step(foreign.seen + FOREIGN), Step::Delete);
     }
 
     #[rstest]
@@ -278,7 +321,8 @@ mod tests {
         let pod = Pod::new(view(RUNNING));
         let shadow = Shadow { cluster: label.map(Into::into), ..made(&pod) };
         let pod = pod_uid.map(|uid| Pod { uid: uid.into(), ..pod });
-        let step = plan(Instant::now(), "c1", "hello-1", pod.as_ref(), Some(&shadow), recorded.as_ref());
+        let later = shadow.seen + FOREIGN;
+        let step = plan(later, "c1", "hello-1", pod.as_ref(), Some(&shadow), recorded.as_ref());
         assert_eq!(step == Step::Delete, goes);
         // Nor is its log served.
         assert_eq!(pod.is_some_and(|pod| is_shown("c1", &pod, &shadow, recorded.as_ref())), !goes);

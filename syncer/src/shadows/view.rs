@@ -35,6 +35,7 @@ pub struct PodView {
 struct SpecView {
     containers: Vec<Container>,
     init_containers: Vec<Container>,
+    restart_policy: Option<String>,
 }
 
 /// A container of a pod, as its shadow has it.
@@ -117,6 +118,7 @@ pub struct Pod {
     pub annotations: Vec<(String, String)>,
     pub containers: Vec<Container>,
     pub init_containers: Vec<Container>,
+    pub restart_policy: Option<String>,
     pub status: Status,
     /// [`Status::print`] of what was written to its shadow last; the API server may make something else of it.
     pub shown: Option<u64>,
@@ -125,10 +127,13 @@ pub struct Pod {
 }
 
 /// What is kept of a pod on a virtual node of the control cluster.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Shadow {
+    /// When this state of it arrived.
+    pub seen: Instant,
     pub uid: String,
     pub resource_version: String,
+    pub deleting: bool,
     /// The cluster whose shadow its label says it is; only a syncer may write that.
     pub cluster: Option<String>,
     /// UID of the pod that it is the shadow of, and of the original that it belongs to.
@@ -151,6 +156,11 @@ impl Status {
         let mut containers = self.init_container_statuses.iter().chain(&self.container_statuses).flatten();
         let is_pending = self.phase.as_deref().is_none_or(|phase| phase == "Pending");
         !is_pending || containers.any(|status| status.state.running.is_some() || status.state.terminated.is_some())
+    }
+
+    /// Whether nothing more will come of it.
+    pub fn has_ended(&self) -> bool {
+        matches!(self.phase.as_deref(), Some("Succeeded" | "Failed"))
     }
 
     /// The same with messages of a reasonable length.
@@ -192,6 +202,7 @@ impl Pod {
             annotations: annotations.into_iter().filter(|(name, _)| ANNOTATIONS.contains(&name.as_str())).collect(),
             containers: spec.containers,
             init_containers: spec.init_containers,
+            restart_policy: spec.restart_policy,
             status: status.shortened(),
             shown: None,
             claims: 0,
@@ -204,6 +215,8 @@ impl Shadow {
         let PodView { metadata, status, .. } = view;
         let owner = metadata.owner_references.into_iter().flatten().next();
         Self {
+            seen: Instant::now(),
+            deleting: metadata.deletion_timestamp.is_some(),
             uid: metadata.uid.unwrap_or_default(),
             resource_version: metadata.resource_version.unwrap_or_default(),
             cluster: metadata.labels.unwrap_or_default().remove(names::SHADOW),

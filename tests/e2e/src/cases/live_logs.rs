@@ -262,7 +262,9 @@ async fn held(world: World) -> Result<()> {
         world.run("kubectl", &["get", "nodes", "-l", &format!("!{}", names::NODE_CLUSTER), "-o", "name"], "").await?;
     let own_node = own_node.lines().next().context("the control cluster has no node")?;
     let failed = ["--subresource=status", "--type=merge", "-p", r#"{"status":{"phase":"Failed"}}"#];
-    let commands: [(&[&str], &str); 5] = [
+    let held = ["--type=merge", "-p", r#"{"metadata":{"finalizers":["example.com/mine"]}}"#];
+    let commands: [(&[&str], &str); 6] = [
+        (&[&["patch", "pod", &shadow], &held[..]].concat(), "only Argosy's syncer"),
         (&["delete", "pod", "held-own", "--as", &syncer], "deletes pods there alone"),
         (&[&["patch", "pod", "held-own", "--as", &syncer], &failed[..]].concat(), "only shadows"),
         (&["label", own_node, "seen=yes", "--as", &syncer], "only virtual nodes"),

@@ -5,9 +5,9 @@ use std::process::Stdio;
 use anyhow::{Context, Result, ensure};
 use argosy_api::names;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::api::ListParams;
-use kube::core::{ApiResource, DynamicObject};
-use kube::{Api, Client, ResourceExt};
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::core::{ApiResource, DynamicObject, Request};
+use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::{Value, json};
 use testbed::argosy;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -150,7 +150,7 @@ async fn writes(world: World) -> Result<()> {
         tokio::spawn(versions_until(pods, name.clone(), is_last))
     };
     let (shadows, pods) = (versions(&world.control), versions(&world.wecs[0]));
-    let mut workflow = printing("", 3);
+    let mut workflow = printing(&name, 3);
     workflow["metadata"]["name"] = name.clone().into();
     world.create(NAMESPACE, &workflow).await?;
     world.phase(NAMESPACE, &name, "Succeeded").await?;
@@ -261,12 +261,10 @@ async fn held(world: World) -> Result<()> {
     let own_node =
         world.run("kubectl", &["get", "nodes", "-l", &format!("!{}", names::NODE_CLUSTER), "-o", "name"], "").await?;
     let own_node = own_node.lines().next().context("the control cluster has no node")?;
-    let failed = ["--subresource=status", "--type=merge", "-p", r#"{"status":{"phase":"Failed"}}"#];
     let held = ["--type=merge", "-p", r#"{"metadata":{"finalizers":["example.com/mine"]}}"#];
-    let commands: [(&[&str], &str); 6] = [
+    let commands: [(&[&str], &str); 5] = [
         (&[&["patch", "pod", &shadow], &held[..]].concat(), "only Argosy's syncer"),
         (&["delete", "pod", "held-own", "--as", &syncer], "deletes pods there alone"),
-        (&[&["patch", "pod", "held-own", "--as", &syncer], &failed[..]].concat(), "only shadows"),
         (&["label", own_node, "seen=yes", "--as", &syncer], "only virtual nodes"),
         (&["label", "--overwrite", "pod", &shadow, &to_other], "only Argosy's syncer"),
         (&["label", "pod", "held-own", &to_other], "only Argosy's syncer"),
@@ -276,6 +274,13 @@ async fn held(world: World) -> Result<()> {
         let refused = refused.map(|error| format!("{error:#}")).unwrap_or_default();
         ensure!(refused.contains(why), "kubectl {command:?}: {refused:?}");
     }
+    // kubectl would read it first, which the syncer may not.
+    let failed = Patch::Merge(json!({"status": {"phase": "Failed"}}));
+    let pods = Request::new(Pod::url_path(&(), Some(NAMESPACE)));
+    let mut request = pods.patch_subresource("status", "held-own", &PatchParams::default(), &failed)?;
+    request.headers_mut().insert("impersonate-user", syncer.parse()?);
+    let refused = world.control.request_text(request).await.err().map(|error| error.to_string()).unwrap_or_default();
+    ensure!(refused.contains("only shadows"), "the syncer ends a pod: {refused:?}");
     world.run("kubectl", &["label", "-n", NAMESPACE, "pod", &shadow, "seen=yes"], "").await?;
     world.run("kubectl", &["delete", "-n", NAMESPACE, "pod", "held-own", "--wait=false"], "").await?;
     world.run("kubectl", &["delete", "wf", "-n", NAMESPACE, &name], "").await.map(drop)

@@ -43,7 +43,7 @@ pub struct Ran {
     pub observed: Observed,
     /// How many pods it had where it was to run.
     pub pods: usize,
-    /// The last line of a pod's log, read in the control cluster, if it ran elsewhere.
+    /// A line of a pod's log, read in the control cluster, if it ran elsewhere.
     pub log: Option<String>,
     /// How large the artifact is that was served of it.
     pub served: Option<usize>,
@@ -146,7 +146,7 @@ pub async fn try_out(testbed: &Testbed, scenario: &Scenario) -> Result<Ran> {
     let mut difference = observed.check(scenario).err().map(|error| format!("{error:#}"));
     let mut log = None;
     if let Some(cluster) = scenario.cluster {
-        match last_line(&control, scenario.namespace, &observed.name).await {
+        match log_line(&control, scenario.namespace, &observed.name).await {
             Ok(line) => log = Some(line),
             Err(error) => drop(difference.get_or_insert(format!("{error:#}"))),
         }
@@ -175,18 +175,25 @@ pub async fn try_out(testbed: &Testbed, scenario: &Scenario) -> Result<Ran> {
     Ok(Ran { observed, pods, log, served, difference })
 }
 
-/// Reads the end of a log as `kubectl logs` does, where the workflow was created.
-async fn last_line(control: &Client, namespace: &str, workflow: &str) -> Result<String> {
+/// Reads a line of a log as `kubectl logs` does, where the workflow was created.
+async fn log_line(control: &Client, namespace: &str, workflow: &str) -> Result<String> {
     let pods: Api<Pod> = Api::namespaced(control.clone(), namespace);
     let selector = format!("{}={workflow},{}", names::ARGO_WORKFLOW, names::SHADOW);
-    let last = LogParams { container: Some("main".to_owned()), tail_lines: Some(1), ..LogParams::default() };
+    let end = LogParams { container: Some("main".to_owned()), tail_lines: Some(20), ..LogParams::default() };
     wait_until("a log in the control cluster", PATIENCE, None, || async {
         let shadows = pods.list(&ListParams::default().labels(&selector)).await?;
         let shadow = shadows.items.first().and_then(|pod| pod.metadata.name.clone());
-        let log = pods.logs(&shadow.context("no pod is shown there")?, &last).await?;
-        Ok(log.lines().last().unwrap_or("(nothing)").to_owned())
+        let log = pods.logs(&shadow.context("no pod is shown there")?, &end).await?;
+        Ok(first_of_program(&log).unwrap_or("(nothing)").to_owned())
     })
     .await
+}
+
+/// The first line with words that is not Argo's executor's, which has its own to say in each container; `argo logs` leaves
+/// those out as well.
+fn first_of_program(log: &str) -> Option<&str> {
+    let is_executors = |line: &str| line.starts_with("time=\"") || line.starts_with("Error: exit status ");
+    log.lines().find(|line| line.contains(char::is_alphanumeric) && !is_executors(line)).map(str::trim)
 }
 
 /// An artifact as the UI in the control cluster shows it.
@@ -202,4 +209,18 @@ async fn count_pods(client: &Client, namespace: &str, workflow: &str) -> Result<
     let selector = format!("{}={workflow},!{}", names::ARGO_WORKFLOW, names::SHADOW);
     let listed = pods.list_metadata(&ListParams::default().labels(&selector)).await.context("counting pods")?;
     Ok(listed.items.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_executors_lines_are_not_the_programs() {
+        let log = "\
+ _______\n< hello >\n -------\n  ||----w |\n\
+time=\"2026-01-01T00:00:00Z\" level=info msg=\"sub-process exited\" argo=true error=\"<nil>\"\nError: exit status 3\n";
+        assert_eq!(first_of_program(log), Some("< hello >"));
+        assert_eq!(first_of_program(""), None);
+    }
 }

@@ -128,7 +128,8 @@ impl ClusterTask {
             self.metrics.held.set(1);
             let moved = moved(self.shared.clone(), self.name.clone());
             // Whether or not the cluster answers, somebody looks after its node.
-            let node = keep_lease(self.shared.node(&self.name), self.current.borrow().cluster.clone());
+            let (node, owner) = (self.shared.node(&self.name), self.current.borrow().cluster.clone());
+            let node = if_any(node.as_ref().map(|node| node.keep_lease(&owner)));
             tokio::select! {
                 () = lease.keep() => {}
                 () = node => {}
@@ -209,7 +210,7 @@ impl ClusterTask {
             () = sweep(&work) => End::Back,
             () = preflight::upkeep(&work) => End::Back,
             () = inventory.run() => End::Back,
-            () = keep(credentials) => End::Back,
+            () = if_any(credentials.as_ref().map(Credentials::keep)) => End::Back,
             () = shadows => End::Back,
             end = self.probe(cluster, &wec, (&work, &inventory), readiness) => end,
             () = changed(self.current.clone(), current) => End::Changed,
@@ -218,13 +219,12 @@ impl ClusterTask {
 
     /// Live logs, for as long as a session lasts.
     async fn shadows(&self, work: &Arc<Work>, cluster: &WorkloadCluster) {
-        match self.shared.kubelet.as_ref().zip(self.shared.node(&self.name)) {
-            Some((kubelet, node)) => {
-                let shadows = Arc::new(Shadows::new(Arc::clone(work), node));
-                shadows.run(kubelet, self.link.clone(), cluster).await;
-            }
-            None => std::future::pending().await,
-        }
+        let live = self.shared.kubelet.as_ref().zip(self.shared.node(&self.name));
+        let live = live.map(|(kubelet, node)| {
+            let shadows = Arc::new(Shadows::new(Arc::clone(work), node));
+            shadows.run(kubelet, self.link.clone(), cluster)
+        });
+        if_any(live).await;
     }
 
     /// What is renewed while a session lasts: the token for whichever cluster is the other one.
@@ -343,16 +343,10 @@ impl ClusterTask {
     }
 }
 
-async fn keep(credentials: Option<Credentials<'_>>) {
-    match credentials {
-        Some(credentials) => credentials.keep().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn keep_lease(node: Option<VirtualNode>, owner: Arc<WorkloadCluster>) {
-    match node {
-        Some(node) => node.keep_lease(&owner).await,
+/// Work that goes on for ever; where there is none, nothing does.
+async fn if_any(work: Option<impl Future<Output = ()>>) {
+    match work {
+        Some(work) => work.await,
         None => std::future::pending().await,
     }
 }

@@ -321,6 +321,10 @@ impl<T: Clone, O: ResourceExt> Side<T, O> {
         self.state().items.keys().cloned().collect()
     }
 
+    pub fn len(&self) -> usize {
+        self.state().items.len()
+    }
+
     /// How many there are of which this holds.
     pub fn count(&self, holds: impl Fn(&T) -> bool) -> usize {
         self.state().items.values().filter(|(_, item)| holds(item)).count()

@@ -17,8 +17,7 @@ use argosy_api::{PlacementPolicy, RuleSource, WorkloadCluster, names};
 use argosy_placement::demand::{Demand, Spec, Templates, demand};
 use argosy_placement::kubestellar::{self, BindingPolicySpec, CustomTransformSpec};
 use argosy_placement::{
-    Cluster, Decision, Fleet, Found, JsonPath, Namespace, Policy, Request, Rule, decide, find, in_order, is_ruled,
-    permitted,
+    Cluster, Fleet, Found, JsonPath, Namespace, Policy, Request, Rule, find, in_order, is_ruled, permitted,
 };
 use k8s_openapi::api::core::v1;
 use k8s_openapi::jiff::Timestamp;
@@ -291,12 +290,7 @@ impl Known {
         find(namespace, &self.policies(), &asked.own_labels()).rule().cloned()
     }
 
-    /// Decides where a workflow runs. `spec` is read only if that takes more than the rules.
-    pub fn decide(&self, asked: Asked, namespace: &Namespace, spec: impl FnOnce() -> Spec, now: Timestamp) -> Decision {
-        self.explain(asked, namespace, spec, now, decide)
-    }
-
-    /// Hands everything that a decision is made from to `look`.
+    /// Hands everything that a decision is made from to `look`. `spec` is read only if that takes more than the rules.
     pub fn explain<T>(
         &self,
         asked: Asked,

@@ -263,10 +263,14 @@ impl Shadows {
         (claims <= CLAIMS).then(|| CLAIM * claims)
     }
 
+    /// Where a shadow is.
+    fn api(&self, key: &Key) -> Api<PodView> {
+        Api::namespaced(self.work.shared.control.clone(), &key.namespace)
+    }
+
     async fn show(&self, key: &Key, shadow: &Shadow, status: &Value) -> Result<Next, ShadowError> {
-        let api: Api<PodView> = Api::namespaced(self.work.shared.control.clone(), &key.namespace);
         let body = small(status)?;
-        match within(api.patch_status(&key.name, &PatchParams::default(), &Patch::Merge(body))).await {
+        match within(self.api(key).patch_status(&key.name, &PatchParams::default(), &Patch::Merge(body))).await {
             Ok(written) => self.shadows.written(written),
             // Deleted meanwhile.
             Err(error) if error.status() == Some(404) => self.shadows.forget(key, &shadow.resource_version),
@@ -276,7 +280,7 @@ impl Shadows {
     }
 
     async fn create(&self, key: &Key, shadow: &Value, original: &str) -> Result<Next, ShadowError> {
-        if self.shadows.count(|_| true) >= MOST {
+        if self.shadows.len() >= MOST {
             return Err(ShadowError::Refused { why: format!("the cluster has {MOST} shadows, which is the most") });
         }
         let control = &self.work.shared.control;
@@ -294,8 +298,7 @@ impl Shadows {
     /// A workflow that was taken from a lost cluster has pods of the same names in the next. Of another workflow's, nothing
     /// is taken away: its shadow would be made anew, and so on.
     async fn make_way(&self, key: &Key, original: &str) -> Result<Next, ShadowError> {
-        let api: Api<PodView> = Api::namespaced(self.work.shared.control.clone(), &key.namespace);
-        match within(api.get_opt(&key.name)).await?.map(Shadow::new) {
+        match within(self.api(key).get_opt(&key.name)).await?.map(Shadow::new) {
             Some(present) if present.cluster.is_none() || present.original.as_deref() != Some(original) => {
                 return Err(ShadowError::Taken);
             }
@@ -309,11 +312,10 @@ impl Shadows {
     }
 
     async fn delete(&self, key: &Key, shadow: &Shadow) -> Result<Next, ShadowError> {
-        let api: Api<PodView> = Api::namespaced(self.work.shared.control.clone(), &key.namespace);
         let preconditions = Preconditions { uid: Some(shadow.uid.clone()), resource_version: None };
         let params =
             DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default().preconditions(preconditions) };
-        match within(api.delete(&key.name, &params)).await {
+        match within(self.api(key).delete(&key.name, &params)).await {
             Err(error) if !matches!(error.status(), Some(404 | 409)) => Err(error.into()),
             // It may take its time, for a finalizer of somebody's; or another one is there by now.
             _ => Ok(Next::Watch),

@@ -74,6 +74,14 @@ pub(crate) async fn shadow_of(world: &World, namespace: &str, workflow: &str, ph
     .await
 }
 
+/// Whether a virtual node is ready, as its condition says; `None`: it says nothing.
+pub(crate) async fn readiness(world: &World, cluster: &str) -> Result<Option<String>> {
+    let nodes: Api<Node> = Api::all(world.control.clone());
+    let status = nodes.get(&names::virtual_node(cluster)).await?.status;
+    let ready = status.into_iter().flat_map(|status| status.conditions.unwrap_or_default());
+    Ok(ready.into_iter().find(|condition| condition.type_ == "Ready").map(|ready| ready.status))
+}
+
 async fn follow(world: World) -> Result<()> {
     let name = world.create(NAMESPACE, &printing("prints", 8)).await?;
     let pod = shadow_of(&world, NAMESPACE, &name, "Running").await?.name_any();
@@ -118,10 +126,8 @@ async fn shadow(world: World) -> Result<()> {
         Some(statuses.map(|status| (status.name.clone(), status.ready, status.state.clone())).collect())
     };
     ensure!(containers(pod) == containers(&shadow), "{:?}, not {:?}", containers(&shadow), containers(pod));
-    let nodes: Api<Node> = Api::all(world.control.clone());
-    let node = nodes.get(&names::virtual_node("cluster1")).await?;
-    let ready = node.status.into_iter().flat_map(|status| status.conditions.unwrap_or_default());
-    ensure!(ready.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"), "its node");
+    let ready = readiness(&world, "cluster1").await?;
+    ensure!(ready.as_deref() == Some("True"), "its node: {ready:?}");
     let pod = shadow.name_any();
     let commands: [&[&str]; 3] = [
         &["exec", "-n", NAMESPACE, &pod, "-c", "main", "--", "true"],

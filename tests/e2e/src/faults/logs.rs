@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Node;
 use kube::{Api, Client, Config, ResourceExt};
 use testbed::links::{self, Fault, to_wec};
 
-use crate::cases::live_logs::{Lines, printing, shadow_of};
+use crate::cases::live_logs::{Lines, printing, readiness, shadow_of};
 use crate::cases::{Case, case};
 use crate::world::{World, wait_for};
 
@@ -56,11 +56,8 @@ async fn cut(world: World) -> Result<()> {
 }
 
 async fn is_ready(world: &World, expected: &str) -> Result<()> {
-    let nodes: Api<Node> = Api::all(world.control.clone());
     wait_for(&format!("the node's readiness to be {expected}"), || async {
-        let status = nodes.get(&names::virtual_node(WEC)).await?.status;
-        let ready = status.into_iter().flat_map(|status| status.conditions.unwrap_or_default());
-        let ready = ready.into_iter().find(|condition| condition.type_ == "Ready").map(|ready| ready.status);
+        let ready = readiness(world, WEC).await?;
         Ok(if ready.as_deref() == Some(expected) { Ok(()) } else { Err(format!("{ready:?}")) })
     })
     .await
